@@ -1,0 +1,1 @@
+"""Boards, the on-board system and the build flow."""

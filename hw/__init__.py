@@ -1,0 +1,1 @@
+"""Hardware and its contract: configuration, instruction set, registers, units, core, Verilog."""

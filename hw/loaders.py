@@ -1,0 +1,577 @@
+"""The loaders: LDW (bias, scales, codes) and LDX (activations).
+
+Each has two halves. The *requester* walks the instruction's loops, takes the slots that a block needs and
+only then asks for its bytes, so that data on the bus always have a place to go and no loader can block the
+other. The *sink* follows, block by block, and writes what arrives into the buffers.
+"""
+
+from math import gcd
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
+from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from lutcore.hw.config import CoreConfig, ceil_div
+from lutcore.hw.isa import INSTRUCTIONS, Opcode
+from lutcore.hw.nest import body_layout
+from lutcore.hw.util import State, first_at
+
+__all__ = ["ActivationLoader", "BlockTag", "Unpacker", "WeightLoader", "command_layout", "write_signature"]
+
+
+def command_layout() -> data.StructLayout:
+    """A request: byte offset within the unit's region, and beats."""
+    return data.StructLayout({"offset": 40, "beats": 24})
+
+
+def write_signature(width: int, piece: int, slot_words: int) -> wiring.Signature:
+    """A loader's side of a :class:`lutcore.hw.buffers.SlotBuffer`."""
+    return wiring.Signature(
+        {
+            "write_enable": Out(width // piece),
+            "write_slot": Out(1),
+            "write_word": Out(max(1, (slot_words - 1).bit_length())),
+            "write_data": Out(piece),
+            "begin": Out(1),
+            "done": Out(1),
+        }
+    )
+
+
+class BlockTag(data.Struct):
+    """What the sink of LDW has to know of a block."""
+
+    bias_beats: unsigned(24)
+    scale_beats: unsigned(24)
+    code_beats: unsigned(24)
+    columns: unsigned(20)
+    words: unsigned(8)  # words of the weight buffer per step: tiles * planes
+
+
+class Unpacker(wiring.Component):
+    """Turns the codes of a block, packed without gaps, into words of the weight buffer.
+
+    Codes come as slices of ``lanes`` bits (one column of one plane); a word is a step's worth of slices,
+    or fewer at the end of a run. Slices past the end keep what lay there before: they meet zero activations.
+
+    Members
+    -------
+    start, columns, group_size, words
+        A block begins.
+    i
+        Beats.
+    write
+        To the weight buffer, in groups of ``slice_group`` slices.
+    done
+        Strobe: the last word of the block is written.
+    """
+
+    def __init__(self, config: CoreConfig) -> None:
+        self.config = config
+        self.piece = config.slice_group * config.lanes
+        self.groups = ceil_div(config.step, config.slice_group)
+        super().__init__(
+            {
+                "start": In(1),
+                "columns": In(20),
+                "group_size": In(17),
+                "words": In(8),
+                "i": In(stream.Signature(config.bus_width)),
+                "write_enable": Out(self.groups),
+                "write_word": Out((config.weight_words - 1).bit_length()),
+                "write_data": Out(self.piece),
+                "word_done": Out(1),
+                "overflow": Out(1),
+                "busy": Out(1),
+                "done": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self.config
+        unit = gcd(cfg.lanes, cfg.bus_width)
+        per_slice = cfg.lanes // unit
+        per_beat = cfg.bus_width // unit
+        capacity = self.piece // unit + per_beat
+        hold = Signal(capacity * unit)
+        level = Signal(range(capacity + 1))
+
+        run_left = Signal(20)  # columns of the run, this step included
+        rest = Signal(20)  # columns behind the run
+        word = Signal(8)  # of the step
+        slices_left = Signal(range(cfg.step + 1))  # of the word
+        group = Signal(range(max(2, self.groups)))
+        address = Signal((cfg.weight_words - 1).bit_length() + 1)
+
+        def slices_of(run_size):
+            return Mux(run_size > cfg.step, cfg.step, run_size)
+
+        take = Signal(range(cfg.slice_group + 1))
+        need = Signal(range(capacity + 1))
+        emit = Signal()
+        word_ends = Signal()
+        step_ends = Signal()
+        run_ends = Signal()
+        m.d.comb += [
+            take.eq(Mux(slices_left > cfg.slice_group, cfg.slice_group, slices_left)),
+            need.eq(take * per_slice),
+            emit.eq(self.busy & (level >= need)),
+            word_ends.eq(slices_left <= cfg.slice_group),
+            step_ends.eq(word_ends & (word == self.words - 1)),
+            run_ends.eq(run_left <= cfg.step),
+            self.write_word.eq(address),
+            self.write_data.eq(hold[: self.piece]),
+            self.write_enable.eq(emit << group),
+            self.word_done.eq(emit & word_ends),
+            self.overflow.eq(emit & address[-1]),
+            self.done.eq(emit & step_ends & run_ends & (rest == 0)),
+        ]
+        with m.If(emit):
+            m.d.sync += [slices_left.eq(slices_left - take), group.eq(group + 1)]
+            with m.If(word_ends):
+                m.d.sync += [
+                    group.eq(0),
+                    address.eq(address + 1),
+                    word.eq(word + 1),
+                    slices_left.eq(slices_of(run_left)),
+                ]
+                with m.If(step_ends):
+                    m.d.sync += word.eq(0)
+                    with m.If(~run_ends):
+                        after = run_left - cfg.step
+                        m.d.sync += [run_left.eq(after), slices_left.eq(slices_of(after))]
+                    with m.Else():
+                        following = Mux(rest > self.group_size, self.group_size, rest)
+                        m.d.sync += [
+                            run_left.eq(following),
+                            rest.eq(rest - following),
+                            slices_left.eq(slices_of(following)),
+                        ]
+        with m.If(self.done):
+            m.d.sync += self.busy.eq(0)
+
+        # What is left after this cycle's piece moves down; a beat is appended above it.
+        used = Mux(emit, need, 0)
+        kept = level - used
+        # A piece is a whole number of slices: few distances, not a shifter over units.
+        moved = Array([hold[s * cfg.lanes :] for s in range(cfg.slice_group + 1)])[
+            Mux(emit, take, 0)
+        ]
+        self_room = kept <= capacity - per_beat
+        accept = Signal()
+        position = Signal(range(capacity + 1))
+        m.d.comb += [
+            self.i.ready.eq(self.busy & self_room),
+            accept.eq(self.i.valid & self.i.ready),
+            position.eq(kept),
+        ]
+        placed = Signal(capacity * unit)
+        with m.Switch(position):
+            for start in range(capacity - per_beat + 1):
+                with m.Case(start):
+                    m.d.comb += placed.eq(self.i.payload << (start * unit))
+        # Above `level` the register is zero, so that appending is an OR.
+        m.d.sync += [
+            hold.eq(moved | Mux(accept, placed, 0)),
+            level.eq(kept + Mux(accept, per_beat, 0)),
+        ]
+        with m.If(self.start):
+            size = Mux(self.columns > self.group_size, self.group_size, self.columns)
+            m.d.sync += [
+                self.busy.eq(1),
+                hold.eq(0),
+                level.eq(0),
+                group.eq(0),
+                word.eq(0),
+                address.eq(0),
+                run_left.eq(size),
+                rest.eq(self.columns - size),
+                slices_left.eq(slices_of(size)),
+            ]
+        return m
+
+
+class WeightLoader(wiring.Component):
+    """LDW: blocks of bias, scales and codes.
+
+    Members
+    -------
+    body, advance, next_address
+        The instruction's nest.
+    fields, layer
+        Levels of the instruction; layer registers.
+    command, i
+        To the read master: one request per block; its beats.
+    w_available, w_take, w_give (and s_, b_)
+        Tokens: free slots; ``give`` announces an assigned slot to the reader.
+    weights, scales, biases
+        To the buffers.
+    """
+
+    def __init__(
+        self, config: CoreConfig, *, scale_write: wiring.Signature, bias_write: wiring.Signature
+    ) -> None:
+        self.config = config
+        self.unpacker = Unpacker(config)
+        self.weight_write = write_signature(
+            self.unpacker.piece * self.unpacker.groups, self.unpacker.piece, config.weight_words
+        )
+        tokens = {
+            f"{name}_{port}": direction
+            for name in "wsb"
+            for port, direction in (("available", In(1)), ("take", Out(1)), ("give", Out(1)))
+        }
+        super().__init__(
+            {
+                "fields": In(INSTRUCTIONS[Opcode.LDW].layout),
+                "layer": In(INSTRUCTIONS[Opcode.LAYER].layout),
+                "start": In(1),
+                "body": In(stream.Signature(body_layout())),
+                "advance": Out(1),
+                "next_address": Out(40),
+                "command": Out(stream.Signature(command_layout())),
+                "i": In(stream.Signature(config.bus_width)),
+                **tokens,
+                "weights": Out(self.weight_write),
+                "scales": Out(scale_write),
+                "biases": Out(bias_write),
+                "operand_error": Out(1),
+                "active": Out(1),
+                "state": Out(State),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self.config
+        layer, body, fields = self.layer, self.body.payload, self.fields
+        beat_shift = (cfg.beat_bytes - 1).bit_length()
+
+        def beats_of(byte_count):
+            return (byte_count + (cfg.beat_bytes - 1)) >> beat_shift
+
+        # Requester -------------------------------------------------------------------------
+        groups = Signal(17)
+        counted = Signal(20)
+        tiles = body.n[:7]
+        planes_total = Signal(11)  # tiles * planes
+        lines = Signal(4)  # of a chunk
+        code_bytes = Signal(36)
+        scale_lines = Signal(36)
+        tag = Signal(BlockTag)
+        with_scales, with_bias = Signal(), Signal()
+        total = Signal(26)
+        m.d.comb += [
+            with_scales.eq(first_at(body.first, fields.scale_level)),
+            with_bias.eq(layer.bias & first_at(body.first, fields.bias_level)),
+            lines.eq((Mux(layer.per_plane, layer.planes, 1) + layer.offset)[:4]),
+        ]
+        tags = fifo.SyncFIFO(width=BlockTag.as_shape().size, depth=4)
+        m.submodules.tags = tags
+        waiting = Signal()
+        flags = Signal(2)
+        m.submodules.flags = flag_fifo = fifo.SyncFIFO(width=2, depth=4)
+        m.d.comb += flags.eq(Cat(with_scales, with_bias))
+        m.d.comb += [
+            tags.w_data.eq(tag),
+            flag_fifo.w_data.eq(flags),
+            self.command.payload.offset.eq(body.address),
+            self.command.payload.beats.eq(total),
+            self.next_address.eq(body.address + (total << beat_shift)),
+        ]
+        wide = layer.wide
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.sync += [
+                    groups.eq(0),
+                    counted.eq(body.k),
+                    planes_total.eq(tiles * layer.planes),
+                ]
+                with m.If(self.body.valid):
+                    with m.If(body.n > cfg.tiles):
+                        m.d.comb += self.operand_error.eq(1)
+                    with m.Else():
+                        m.next = "COUNT"
+            with m.State("COUNT"):
+                # Groups of the block, by subtraction: their division would cost a divider.
+                m.d.sync += groups.eq(groups + 1)
+                with m.If(counted > layer.group_size):
+                    m.d.sync += counted.eq(counted - layer.group_size)
+                with m.Else():
+                    m.next = "MULTIPLY"
+            with m.State("MULTIPLY"):
+                m.d.sync += [
+                    code_bytes.eq((planes_total * body.k) * (cfg.lanes // 8)),
+                    scale_lines.eq(((groups * tiles) * (lines << wide)) * cfg.chunks),
+                ]
+                m.next = "SECTIONS"
+            with m.State("SECTIONS"):
+                m.d.sync += [
+                    tag.bias_beats.eq(Mux(with_bias, beats_of(tiles * (cfg.lanes * 4)), 0)),
+                    tag.scale_beats.eq(
+                        Mux(with_scales, beats_of(scale_lines * (2 * cfg.scale_lanes)), 0)
+                    ),
+                    tag.code_beats.eq(beats_of(code_bytes)),
+                    tag.columns.eq(body.k),
+                    tag.words.eq(planes_total),
+                ]
+                with m.If(with_scales & (scale_lines > cfg.scale_words)):
+                    m.d.comb += self.operand_error.eq(1)
+                with m.Else():
+                    m.next = "TOTAL"
+            with m.State("TOTAL"):
+                m.d.sync += total.eq(tag.bias_beats + tag.scale_beats + tag.code_beats)
+                m.next = "SLOTS"
+            with m.State("SLOTS"):
+                m.d.comb += waiting.eq(1)
+                with m.If(
+                    self.w_available
+                    & (~with_scales | self.s_available)
+                    & (~with_bias | self.b_available)
+                    & tags.w_rdy
+                ):
+                    m.d.comb += [
+                        tags.w_en.eq(1),
+                        flag_fifo.w_en.eq(1),
+                        self.w_take.eq(1),
+                        self.s_take.eq(with_scales),
+                        self.b_take.eq(with_bias),
+                    ]
+                    m.next = "REQUEST"
+            with m.State("REQUEST"):
+                m.d.comb += self.command.valid.eq(1)
+                with m.If(self.command.ready):
+                    m.d.comb += [self.body.ready.eq(1), self.advance.eq(1)]
+                    m.next = "IDLE"
+
+        # Sink --------------------------------------------------------------------------------
+        m.submodules.unpacker = unpacker = self.unpacker
+        head = Signal(BlockTag)
+        has_scales, has_bias = flag_fifo.r_data[0], flag_fifo.r_data[1]
+        beats = Signal(24)
+        slots = {name: Signal(init=1, name=f"{name}_slot") for name in "wsb"}
+        with m.If(self.start):
+            m.d.sync += [slot.eq(1) for slot in slots.values()]
+        m.d.comb += head.eq(tags.r_data)
+        scale_sink = _PieceWriter(m, self.scales, "scale", slots["s"])
+        bias_sink = _PieceWriter(m, self.biases, "bias", slots["b"])
+        m.d.comb += [
+            unpacker.columns.eq(head.columns),
+            unpacker.group_size.eq(layer.group_size),
+            unpacker.words.eq(head.words),
+            unpacker.i.payload.eq(self.i.payload),
+            self.weights.write_enable.eq(unpacker.write_enable),
+            self.weights.write_word.eq(unpacker.write_word),
+            self.weights.write_data.eq(unpacker.write_data),
+            self.weights.done.eq(unpacker.word_done),
+        ]
+        with m.If(unpacker.overflow):
+            m.d.comb += self.operand_error.eq(1)
+        sinking = Signal()
+        with m.FSM() as sink:
+            with m.State("IDLE"):
+                m.d.sync += beats.eq(1)
+                with m.If(tags.r_rdy):
+                    # The slots are assigned now; their readers may follow.
+                    m.d.comb += [
+                        self.w_give.eq(1),
+                        self.weights.begin.eq(1),
+                        self.weights.write_slot.eq(~slots["w"]),
+                        self.s_give.eq(has_scales),
+                        self.b_give.eq(has_bias),
+                        unpacker.start.eq(1),
+                    ]
+                    m.d.sync += slots["w"].eq(~slots["w"])
+                    with m.If(has_scales):
+                        scale_sink.begin(m)
+                    with m.If(has_bias):
+                        bias_sink.begin(m)
+                    with m.If(has_bias):
+                        m.next = "BIAS"
+                    with m.Elif(has_scales):
+                        m.next = "SCALES"
+                    with m.Else():
+                        m.next = "CODES"
+            with m.State("BIAS"):
+                m.d.comb += self.i.ready.eq(1)
+                with m.If(self.i.valid):
+                    bias_sink.write(m, self.i.payload)
+                    m.d.sync += beats.eq(beats + 1)
+                    with m.If(beats == head.bias_beats):
+                        m.d.sync += beats.eq(1)
+                        bias_sink.end(m)
+                        with m.If(has_scales):
+                            m.next = "SCALES"
+                        with m.Else():
+                            m.next = "CODES"
+            with m.State("SCALES"):
+                m.d.comb += self.i.ready.eq(1)
+                with m.If(self.i.valid):
+                    scale_sink.write(m, self.i.payload)
+                    m.d.sync += beats.eq(beats + 1)
+                    with m.If(beats == head.scale_beats):
+                        m.d.sync += beats.eq(1)
+                        scale_sink.end(m)
+                        m.next = "CODES"
+            with m.State("CODES"):
+                m.d.comb += self.weights.write_slot.eq(slots["w"])
+                # The unpacker may be ready for more than the block has.
+                with m.If(beats <= head.code_beats):
+                    m.d.comb += [
+                        unpacker.i.valid.eq(self.i.valid),
+                        self.i.ready.eq(unpacker.i.ready),
+                    ]
+                    with m.If(self.i.valid & self.i.ready):
+                        m.d.sync += beats.eq(beats + 1)
+                with m.If(unpacker.done):
+                    m.d.comb += [tags.r_en.eq(1), flag_fifo.r_en.eq(1)]
+                    m.next = "IDLE"
+        m.d.comb += sinking.eq(~sink.ongoing("IDLE"))
+        m.d.comb += self.active.eq(self.body.valid | tags.r_rdy)
+        with m.If(sinking & self.i.valid):
+            m.d.comb += self.state.eq(State.BUSY)
+        with m.Elif(sinking):
+            m.d.comb += self.state.eq(State.WAIT_IN)
+        with m.Elif(waiting):
+            m.d.comb += self.state.eq(State.WAIT_OUT)
+        with m.Elif(self.body.valid):
+            m.d.comb += self.state.eq(State.WAIT_IN)
+        return m
+
+
+class _PieceWriter:
+    """Writes consecutive beats into a buffer whose words are one or more beats."""
+
+    def __init__(self, m: Module, port, name: str, slot: Signal) -> None:
+        self.port, self.slot = port, slot
+        self.pieces = len(port.write_enable)
+        self.word = Signal.like(port.write_word, name=f"{name}_word")
+        self.piece = Signal(range(max(2, self.pieces)), name=f"{name}_piece")
+
+    def begin(self, m: Module) -> None:
+        m.d.comb += [self.port.begin.eq(1), self.port.write_slot.eq(~self.slot)]
+        m.d.sync += [self.slot.eq(~self.slot), self.word.eq(0), self.piece.eq(0)]
+
+    def write(self, m: Module, beat) -> None:
+        wraps = self.piece == self.pieces - 1
+        m.d.comb += [
+            self.port.write_slot.eq(self.slot),
+            self.port.write_word.eq(self.word),
+            self.port.write_data.eq(beat),
+            self.port.write_enable.eq(1 << self.piece if self.pieces > 1 else 1),
+            self.port.done.eq(wraps),
+        ]
+        m.d.sync += [self.word.eq(self.word + wraps), self.piece.eq(Mux(wraps, 0, self.piece + 1))]
+
+    def end(self, m: Module) -> None:
+        """The section ends: its last word counts as complete, too."""
+        m.d.comb += self.port.done.eq(1)
+
+
+class ActivationLoader(wiring.Component):
+    """LDX: blocks of activations, as they will be read.
+
+    Members as :class:`WeightLoader`; one buffer.
+    """
+
+    def __init__(self, config: CoreConfig, *, write: wiring.Signature) -> None:
+        self.config = config
+        self.word_bits = max(config.bus_width, config.x_word_bits)
+        super().__init__(
+            {
+                "fields": In(INSTRUCTIONS[Opcode.LDX].layout),
+                "start": In(1),
+                "body": In(stream.Signature(body_layout())),
+                "advance": Out(1),
+                "next_address": Out(40),
+                "command": Out(stream.Signature(command_layout())),
+                "i": In(stream.Signature(config.bus_width)),
+                "x_available": In(1),
+                "x_take": Out(1),
+                "x_give": Out(1),
+                "buffer": Out(write),
+                "operand_error": Out(1),
+                "active": Out(1),
+                "state": Out(State),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self.config
+        body = self.body.payload
+        items = self.word_bits // cfg.x_word_bits  # x words per memory word
+        pieces = self.word_bits // cfg.bus_width  # beats per memory word
+        beat_shift = (cfg.beat_bytes - 1).bit_length()
+        slot_words = max(2, cfg.x_words // items)
+
+        # Requester.
+        words = Signal(20)  # memory words
+        beats = Signal(24)
+        fill = Signal(21)  # memory words in the slot
+        fresh = first_at(body.first, self.fields.level)
+        tags = fifo.SyncFIFO(width=25, depth=4)
+        m.submodules.tags = tags
+        waiting = Signal()
+        m.d.comb += [
+            words.eq((body.k + (items - 1)) >> (items - 1).bit_length()),
+            tags.w_data.eq(Cat(beats, fresh)),
+            self.command.payload.offset.eq(body.address),
+            self.command.payload.beats.eq(beats),
+            self.next_address.eq(body.address + (beats << beat_shift)),
+        ]
+        with m.FSM():
+            with m.State("IDLE"):
+                with m.If(self.body.valid):
+                    m.d.sync += [
+                        beats.eq(words << (pieces - 1).bit_length()),
+                        fill.eq(Mux(fresh, 0, fill) + words),
+                    ]
+                    m.next = "SLOT"
+            with m.State("SLOT"):
+                m.d.comb += waiting.eq(1)
+                with m.If(fill > slot_words):
+                    m.d.comb += self.operand_error.eq(1)
+                with m.Elif((~fresh | self.x_available) & tags.w_rdy):
+                    m.d.comb += [tags.w_en.eq(1), self.x_take.eq(fresh)]
+                    m.next = "REQUEST"
+            with m.State("REQUEST"):
+                m.d.comb += self.command.valid.eq(1)
+                with m.If(self.command.ready):
+                    m.d.comb += [self.body.ready.eq(1), self.advance.eq(1)]
+                    m.next = "IDLE"
+
+        # Sink.
+        slot = Signal(init=1)
+        with m.If(self.start):
+            m.d.sync += slot.eq(1)
+        writer = _PieceWriter(m, self.buffer, "x", slot)
+        got = Signal(24)
+        starts_slot = tags.r_data[24]
+        sinking = Signal()
+        with m.FSM() as sink:
+            with m.State("IDLE"):
+                m.d.sync += got.eq(1)
+                with m.If(tags.r_rdy):
+                    with m.If(starts_slot):
+                        m.d.comb += self.x_give.eq(1)
+                        writer.begin(m)
+                    m.next = "DATA"
+            with m.State("DATA"):
+                m.d.comb += self.i.ready.eq(1)
+                with m.If(self.i.valid):
+                    writer.write(m, self.i.payload)
+                    m.d.sync += got.eq(got + 1)
+                    with m.If(got == tags.r_data[:24]):
+                        m.d.comb += tags.r_en.eq(1)
+                        m.next = "IDLE"
+        m.d.comb += sinking.eq(sink.ongoing("DATA"))
+        m.d.comb += self.active.eq(self.body.valid | tags.r_rdy)
+        with m.If(sinking & self.i.valid):
+            m.d.comb += self.state.eq(State.BUSY)
+        with m.Elif(sinking):
+            m.d.comb += self.state.eq(State.WAIT_IN)
+        with m.Elif(waiting):
+            m.d.comb += self.state.eq(State.WAIT_OUT)
+        return m

@@ -1,0 +1,317 @@
+"""The loop engine: turns the loops of one instruction into a sequence of bodies."""
+
+from typing import Any, NamedTuple
+
+from amaranth.hdl import Array, Cat, Module, Mux, ShapeLike, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from lutcore.hw.isa import INSTRUCTIONS, LOOP_LEVELS, Axis, Opcode
+from lutcore.hw.loops import ADDRESS_BITS, EXTENT_BITS
+
+__all__ = ["Nest", "body_layout", "loop_layout"]
+
+
+class _Rows(NamedTuple):
+    """A value per level: its write port, and the row that was scanned a cycle ago."""
+
+    write: Any
+    q: Any
+
+
+def _rows(m: Module, name: str, shape: ShapeLike, scan: Signal) -> _Rows:
+    """Distributed RAM of one row per level, read into a register every cycle."""
+    memory = Memory(shape=shape, depth=8, init=[], attrs={"ram_style": "distributed"})
+    m.submodules[name] = memory
+    read, write = memory.read_port(domain="comb"), memory.write_port()
+    q = Signal(shape, name=f"{name}_q")
+    m.d.comb += read.addr.eq(scan)
+    m.d.sync += q.eq(read.data)
+    return _Rows(write, q)
+
+
+def _every(axes: list[Signal], axis: Axis, flags: Value) -> Value:
+    """Whether all loops of the axis have their flag."""
+    return Cat((other != axis) | flag for other, flag in zip(axes, flags, strict=True)).all()
+
+
+def loop_layout() -> data.StructLayout:
+    """A loop as it is pushed: the fields of LOOP but its unit."""
+    layout = INSTRUCTIONS[Opcode.LOOP].layout
+    names = [field.name for field in INSTRUCTIONS[Opcode.LOOP].fields if field.name != "unit"]
+    return data.StructLayout({name: layout[name].shape for name in names})
+
+
+def body_layout(address_width: int = ADDRESS_BITS) -> data.StructLayout:
+    """A body; the members are those of :class:`lutcore.hw.loops.Body`.
+
+    Bit L of ``first`` and ``last`` is element L there.
+    """
+    return data.StructLayout(
+        {
+            "n": EXTENT_BITS,
+            "k": EXTENT_BITS,
+            "r": EXTENT_BITS,
+            "address": address_width,
+            "first": LOOP_LEVELS + 1,
+            "last": LOOP_LEVELS + 1,
+            "n_last": 1,
+            "r_last": 1,
+            "k_first": 1,
+            "k_last": 1,
+            "index": EXTENT_BITS,
+            "inner": range(LOOP_LEVELS + 1),
+            "inner_r": 1,
+        }
+    )
+
+
+class Nest(wiring.Component):
+    """Loop engine of one unit, see "Loops" in ``docs/architecture.md``.
+
+    Push loops, then pulse ``start``. The bodies come out one after the other: the consumer
+    accepts one on ``o``, works, and pulses ``advance`` (in the cycle of the acceptance or any
+    later one), upon which the next body is computed. After the last one ``done`` pulses, and
+    the nest is empty and idle again::
+
+        start ─┐ 3 + depth cycles    ┌─ accepted    ┌─ 2 (or 3) + d cycles
+               └────────────► o ─────┴─ work ─ advance ─► o …  or  done
+
+    d is the number of loops inside the one that advances; 3 if ``advance`` comes in the first
+    cycle of ``o.valid``. An empty nest of no loops has one body of size 1, 1, 1; a nest with an
+    extent of 0 has none.
+
+    Parameters
+    ----------
+    address_width
+        Bits of the address; 0 leaves addresses, strides and ``auto`` out. Addresses wrap.
+
+    Members
+    -------
+    push
+        Loops of :func:`loop_layout`, outermost first; ready while idle and not full.
+    start
+        Pulse while idle: begin at ``base``. Not in the cycle of a push.
+    base
+        Address at which the nest starts, sampled with ``start``.
+    o
+        Bodies of :func:`body_layout`.
+    advance
+        Pulse, once for each body: the body has ended, at ``next_address``.
+    next_address
+        Where the body ended, sampled with ``advance``; matters to ``auto`` loops only.
+    busy
+        From the cycle after ``start`` to the cycle of ``done``.
+    done
+        Pulse: no further bodies.
+    """
+
+    def __init__(self, *, address_width: int = ADDRESS_BITS) -> None:
+        if not isinstance(address_width, int) or not 0 <= address_width <= ADDRESS_BITS:
+            raise TypeError(f"Address width must be in 0..{ADDRESS_BITS}, not {address_width!r}")
+        self.address_width = address_width
+        super().__init__(
+            {
+                "push": In(stream.Signature(loop_layout())),
+                "start": In(1),
+                "base": In(address_width),
+                "o": Out(stream.Signature(body_layout(address_width))),
+                "advance": In(1),
+                "next_address": In(address_width),
+                "busy": Out(1),
+                "done": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+
+        depth = Signal(range(LOOP_LEVELS + 1))
+        level = Signal(range(LOOP_LEVELS))
+        used = Signal(LOOP_LEVELS)
+        axes = Array(Signal(range(len(Axis)), name=f"axis{n}") for n in range(LOOP_LEVELS))
+        first = Signal(LOOP_LEVELS)
+        last = Signal(LOOP_LEVELS)
+        sizes = Array(
+            Signal(EXTENT_BITS, name=f"size_{axis.name.lower()}", init=1) for axis in Axis
+        )
+        # Axes of which a loop further out has just changed its size.
+        changed = Array(Signal(name=f"changed_{axis.name.lower()}") for axis in Axis)
+        index = Signal(EXTENT_BITS)
+        address = Signal(self.address_width)
+
+        # One level per cycle passes through these registers, filled from the memories a cycle
+        # earlier: one subtractor and one adder serve all levels.
+        scan = Signal(range(LOOP_LEVELS))
+        fixed_layout = data.StructLayout(
+            {"axis": range(len(Axis)), "auto": 1, "step": EXTENT_BITS, "stride": self.address_width}
+        )
+        fixed = _rows(m, "fixed", fixed_layout, scan)
+        extents = _rows(m, "extents", EXTENT_BITS, scan)
+        rests = _rows(m, "rests", EXTENT_BITS, scan)
+        addresses = _rows(m, "addresses", self.address_width, scan)
+        row = fixed.q
+
+        # The innermost loop that is not at its last iteration goes on.
+        pending = ~last & used
+        turn = Signal(range(LOOP_LEVELS))
+        for number in range(LOOP_LEVELS):
+            with m.If(pending[number]):
+                m.d.comb += turn.eq(number)
+
+        m.d.comb += [
+            fixed.write.addr.eq(depth),
+            fixed.write.data.axis.eq(self.push.payload.axis),
+            fixed.write.data.auto.eq(self.push.payload.auto),
+            fixed.write.data.step.eq(self.push.payload.step),
+            fixed.write.data.stride.eq(self.push.payload.stride),
+            rests.write.addr.eq(level),
+        ]
+
+        # What this level still has before it (this iteration included), and after it.
+        entering = Signal()
+        axis_size = sizes[row.axis]
+        extent = Mux(changed[row.axis], axis_size, extents.q)
+        rest = Signal(EXTENT_BITS)
+        after = Signal(EXTENT_BITS + 1)
+        is_last = Signal()
+        m.d.comb += [
+            rest.eq(Mux(entering, extent, rests.q)),
+            after.eq(rest - row.step),
+            is_last.eq(after[-1] | (after[:-1] == 0)),
+            rests.write.data.eq(after),
+        ]
+
+        # The address of a level is written one cycle after it has passed, from the register
+        # that the next level starts from.
+        passed = Signal(range(LOOP_LEVELS))
+        store = Signal()
+        m.d.sync += [passed.eq(level), store.eq(0)]
+        m.d.comb += [
+            addresses.write.addr.eq(passed),
+            addresses.write.data.eq(address),
+            addresses.write.en.eq(store),
+        ]
+
+        fresh = Signal()
+        accepted = Signal()
+        m.d.sync += fresh.eq(0)
+        innermost = Signal()
+        m.d.comb += innermost.eq(level + 1 == depth)
+
+        def pass_level() -> None:
+            """What entering a loop and going on with it have in common."""
+            m.d.comb += rests.write.en.eq(1)
+            m.d.sync += [
+                store.eq(1),
+                last.bit_select(level, 1).eq(is_last),
+                first.bit_select(level, 1).eq(entering),
+                axis_size.eq(Mux(is_last, rest, row.step)),
+                changed[row.axis].eq(1),
+                level.eq(level + 1),
+            ]
+            with m.If(innermost):
+                m.next = "BODY"
+            with m.Else():
+                m.next = "ENTER"
+
+        m.d.comb += self.busy.eq(1)
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += [
+                    self.busy.eq(0),
+                    self.push.ready.eq(depth != LOOP_LEVELS),
+                    fixed.write.en.eq(self.push.valid & self.push.ready),
+                    extents.write.addr.eq(depth),
+                    extents.write.data.eq(self.push.payload.total),
+                    extents.write.en.eq(fixed.write.en),
+                ]
+                m.d.sync += [level.eq(0), index.eq(0)]
+                with m.If(fixed.write.en):
+                    m.d.sync += [
+                        depth.eq(depth + 1),
+                        axes[depth].eq(self.push.payload.axis),
+                        used.bit_select(depth, 1).eq(1),
+                    ]
+                with m.If(self.start):
+                    m.d.sync += address.eq(self.base)
+                    with m.If(depth == 0):
+                        m.next = "BODY"
+                    with m.Else():
+                        m.next = "LOOK"
+
+            with m.State("LOOK"):
+                m.d.comb += scan.eq(level)
+                m.next = "ENTER"
+
+            with m.State("ENTER"):
+                m.d.comb += [
+                    scan.eq(level + 1),
+                    entering.eq(1),
+                    extents.write.addr.eq(level),
+                    extents.write.data.eq(extent),
+                    extents.write.en.eq(1),
+                ]
+                with m.If(innermost):
+                    m.d.sync += index.eq(0)
+                with m.If(rest == 0):
+                    m.next = "DONE"
+                with m.Else():
+                    pass_level()
+
+            with m.State("BODY"):
+                m.d.comb += [self.o.valid.eq(~accepted), scan.eq(turn)]
+                m.d.sync += [level.eq(turn), fresh.eq(1)]
+                m.d.sync += [flag.eq(0) for flag in changed]
+                with m.If(self.o.ready):
+                    m.d.sync += accepted.eq(1)
+                with m.If(self.advance):
+                    m.d.sync += [accepted.eq(0), address.eq(self.next_address)]
+                    with m.If(~pending.any()):
+                        m.next = "DONE"
+                    with m.Elif(fresh):
+                        m.next = "GO_ON"
+                    with m.Else():
+                        m.next = "REREAD"
+
+            with m.State("REREAD"):  # the innermost address was being written meanwhile
+                m.d.comb += scan.eq(level)
+                m.next = "GO_ON"
+
+            with m.State("GO_ON"):
+                m.d.comb += scan.eq(level + 1)
+                with m.If(innermost):
+                    m.d.sync += index.eq(index + 1)
+                with m.If(~row.auto):
+                    m.d.sync += address.eq(addresses.q + row.stride)
+                pass_level()
+
+            with m.State("DONE"):
+                m.d.comb += self.done.eq(1)
+                m.d.sync += [depth.eq(0), used.eq(0), first.eq(0), last.eq(0)]
+                m.d.sync += [size.eq(1) for size in sizes]
+                m.d.sync += [flag.eq(0) for flag in changed]
+                m.next = "IDLE"
+
+        body = self.o.payload
+        cuts = range(LOOP_LEVELS + 1)
+        m.d.comb += [
+            body.n.eq(sizes[Axis.N]),
+            body.k.eq(sizes[Axis.K]),
+            body.r.eq(sizes[Axis.R]),
+            body.address.eq(address),
+            body.first.eq(Cat((first | ~used)[cut:].all() for cut in cuts)),
+            body.last.eq(Cat((last | ~used)[cut:].all() for cut in cuts)),
+            body.n_last.eq(_every(axes, Axis.N, last | ~used)),
+            body.r_last.eq(_every(axes, Axis.R, last | ~used)),
+            body.k_first.eq(_every(axes, Axis.K, first | ~used)),
+            body.k_last.eq(_every(axes, Axis.K, last | ~used)),
+            body.index.eq(index),
+            body.inner.eq(depth),
+            body.inner_r.eq(0),
+        ]
+        for number in range(LOOP_LEVELS):
+            with m.If(used[number]):
+                m.d.comb += body.inner_r.eq(axes[number] == Axis.R)
+        return m

@@ -1,0 +1,359 @@
+"""FINAL: complete sums to float32; and STORE: float32 to memory."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from lutcore.hw.buffers import read_signature
+from lutcore.hw.config import CoreConfig
+from lutcore.hw.final import Finaliser
+from lutcore.hw.isa import INSTRUCTIONS, Opcode
+from lutcore.hw.nest import body_layout
+from lutcore.hw.scale import FinalTag
+from lutcore.hw.util import State
+
+__all__ = ["FinalUnit", "StoreUnit"]
+
+
+class FinalUnit(wiring.Component):
+    """Reads the sums of a finished slot and rounds them, F results per cycle.
+
+    Results leave row by row: for each row tile of the slot, each row, the channels of the block in
+    order; rows and channels past the end of the layer are left out.
+
+    Members
+    -------
+    i, freed
+        Finished sum slots from SCALE; a strobe when all of a slot has been read.
+    rows
+        Row scales, a set per row tile.
+    sum_slot, sum_word, sum_enable, sum_data
+        Read port of the sum buffer; data a cycle later.
+    bias
+        Read port of the bias buffer.
+    b_available, b_take, b_give
+        Bias slot tokens.
+    o
+        F float32; those past the end of a row are undefined.
+    """
+
+    def __init__(self, config: CoreConfig) -> None:
+        self.config = config
+        self.bias_width = max(config.bus_width, 32 * config.final_lanes)
+        self.bias_slot_words = max(2, config.bias_words * 32 // self.bias_width)
+        self.sum_address = (config.sum_words - 1).bit_length()
+        super().__init__(
+            {
+                "layer": In(INSTRUCTIONS[Opcode.LAYER].layout),
+                "start": In(1),
+                "i": In(stream.Signature(FinalTag)),
+                "freed": Out(1),
+                "rows": In(stream.Signature(data.ArrayLayout(32, config.rows))),
+                "sum_slot": Out(1),
+                "sum_word": Out(self.sum_address),
+                "sum_enable": Out(1),
+                "sum_data": In(data.ArrayLayout(signed(config.sum_width), config.scale_lanes)),
+                "bias": Out(read_signature(self.bias_width, self.bias_slot_words)),
+                "b_available": In(1),
+                "b_take": Out(1),
+                "b_give": Out(1),
+                "o": Out(stream.Signature(data.ArrayLayout(32, config.final_lanes))),
+                "active": Out(1),
+                "state": Out(State),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self.config
+        layer, tag = self.layer, self.i.payload
+        parts = cfg.scale_lanes // cfg.final_lanes
+
+        lanes_in_block = Signal(range(cfg.tiles * cfg.lanes + 1))
+        m.d.comb += lanes_in_block.eq(
+            Mux(tag.n_last, (tag.tiles - 1) * cfg.lanes + layer.last_lanes, tag.tiles * cfg.lanes)
+        )
+        channels = Signal.like(lanes_in_block)
+        left = Signal.like(lanes_in_block)  # channels of the row, this group of F included
+        row_tile = Signal(12)
+        row = Signal(range(max(2, cfg.rows)))
+        part = Signal(range(max(2, parts)))
+        words = Signal(self.sum_address + 1)  # sum words of a row tile
+        tile_base = Signal(self.sum_address + 1)
+        word = Signal(self.sum_address + 1)
+        b_slot = Signal(init=1)
+        bias_items = self.bias_width // (32 * cfg.final_lanes)
+        bias_item = Signal(range(cfg.bias_words // cfg.final_lanes + 1))
+        scales = Signal(data.ArrayLayout(32, cfg.rows))
+
+        en = Signal()
+        issue = Signal()
+        last_tile = row_tile == tag.row_tiles
+        rows = Mux(last_tile & tag.r_last, layer.last_rows, cfg.rows)
+        row_end = left <= cfg.final_lanes
+        rows_end = row + 1 == rows
+        bias_word = bias_item >> (bias_items.bit_length() - 1)
+        has_bias = (
+            ~layer.bias
+            | (self.bias.writer_slot != b_slot)
+            | (self.bias.writer_count > bias_word)
+        )
+        m.d.comb += [
+            self.sum_slot.eq(tag.slot),
+            self.sum_word.eq(word),
+            self.sum_enable.eq(issue & (part == 0)),
+            self.bias.slot.eq(b_slot),
+            self.bias.word.eq(bias_word),
+            self.bias.enable.eq(issue),
+        ]
+        with m.If(self.start):
+            m.d.sync += b_slot.eq(1)
+
+        busy = Signal()
+        with m.FSM():
+            with m.State("IDLE"):
+                with m.If(self.i.valid & (~layer.bias | self.b_available)):
+                    m.d.comb += self.b_take.eq(layer.bias)
+                    m.d.sync += [
+                        b_slot.eq(b_slot ^ layer.bias),
+                        row_tile.eq(0),
+                        tile_base.eq(0),
+                        word.eq(0),
+                        channels.eq(lanes_in_block),
+                        words.eq(tag.tiles * (cfg.chunks * cfg.rows)),
+                    ]
+                    m.next = "ROW_TILE"
+            with m.State("ROW_TILE"):
+                m.d.comb += self.rows.ready.eq(1)
+                m.d.sync += [
+                    scales.eq(self.rows.payload),
+                    row.eq(0),
+                    left.eq(channels),
+                    part.eq(0),
+                    bias_item.eq(0),
+                ]
+                with m.If(self.rows.valid):
+                    m.next = "ROWS"
+            with m.State("ROWS"):
+                m.d.comb += [busy.eq(1), issue.eq(en & has_bias)]
+                with m.If(issue):
+                    m.d.sync += [
+                        left.eq(left - cfg.final_lanes),
+                        part.eq(part + 1),
+                        bias_item.eq(bias_item + 1),
+                    ]
+                    with m.If(part == parts - 1):
+                        m.d.sync += [part.eq(0), word.eq(word + cfg.rows)]
+                    with m.If(row_end):
+                        m.d.sync += [
+                            row.eq(row + 1),
+                            left.eq(channels),
+                            part.eq(0),
+                            bias_item.eq(0),
+                            word.eq(tile_base + row + 1),
+                        ]
+                        with m.If(rows_end):
+                            m.d.sync += [
+                                row_tile.eq(row_tile + 1),
+                                tile_base.eq(tile_base + words),
+                                word.eq(tile_base + words),
+                            ]
+                            with m.If(last_tile):
+                                m.d.comb += [
+                                    self.i.ready.eq(1),
+                                    self.b_give.eq(layer.bias),
+                                ]
+                                m.next = "IDLE"
+                            with m.Else():
+                                m.next = "ROW_TILE"
+        # The slot is free for writing only after the last read has happened.
+        m.d.sync += self.freed.eq(self.i.ready)
+
+        # Cycle 1: sums and bias arrive; everything behind moves with `en`.
+        valid_1 = Signal()
+        part_1 = Signal.like(part)
+        item_1 = Signal(range(max(2, bias_items)))
+        scale_1 = Signal(32)
+        with m.If(en):
+            m.d.sync += [
+                valid_1.eq(issue),
+                part_1.eq(part),
+                item_1.eq(bias_item[: (bias_items - 1).bit_length()]),
+                scale_1.eq(scales[row]),
+            ]
+        sums = self.sum_data.as_value().word_select(part_1, cfg.final_lanes * cfg.sum_width)
+        biases = self.bias.data.word_select(item_1, 32 * cfg.final_lanes)
+        sums_2 = Signal(cfg.final_lanes * cfg.sum_width)
+        biases_2 = Signal(32 * cfg.final_lanes)
+        valid_2 = Signal()
+        scale_2 = Signal(32)
+        with m.If(en):
+            m.d.sync += [
+                sums_2.eq(sums),
+                biases_2.eq(biases),
+                valid_2.eq(valid_1),
+                scale_2.eq(scale_1),
+            ]
+        lanes = []
+        for lane in range(cfg.final_lanes):
+            m.submodules[f"lane_{lane}"] = final = Finaliser(sum_width=cfg.sum_width)
+            m.d.comb += [
+                final.en.eq(en),
+                final.i_valid.eq(valid_2),
+                final.i_sum.eq(sums_2.word_select(lane, cfg.sum_width).as_signed()),
+                final.i_exp.eq(layer.exponent),
+                final.i_row.eq(scale_2),
+                final.i_bias.eq(biases_2.word_select(lane, 32)),
+                final.i_use_bias.eq(layer.bias),
+                self.o.payload[lane].eq(final.o_y),
+            ]
+            lanes.append(final)
+        in_flight = Signal(range(64))
+        m.d.sync += in_flight.eq(in_flight + issue - (self.o.valid & self.o.ready))
+        m.d.comb += [
+            self.o.valid.eq(lanes[0].o_valid),
+            en.eq(~self.o.valid | self.o.ready),
+            self.active.eq(self.i.valid | (in_flight != 0)),
+        ]
+        with m.If(issue):
+            m.d.comb += self.state.eq(State.BUSY)
+        with m.Elif(self.o.valid & ~self.o.ready):
+            m.d.comb += self.state.eq(State.WAIT_OUT)
+        with m.Elif(self.i.valid & ~busy):
+            m.d.comb += self.state.eq(State.WAIT_IN)
+        return m
+
+
+class StoreUnit(wiring.Component):
+    """Packs results into beats and writes them, a burst sequence per row.
+
+    Members
+    -------
+    body, advance
+        Bodies of the STY instruction; a strobe for the next.
+    i
+        F results per transfer, in the order of FINAL.
+    command
+        Byte offset in the result region and length of a row's part, to be checked and written.
+    o
+        Beats with their strobes.
+    """
+
+    def __init__(self, config: CoreConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "layer": In(INSTRUCTIONS[Opcode.LAYER].layout),
+                "body": In(stream.Signature(body_layout())),
+                "advance": Out(1),
+                "i": In(stream.Signature(data.ArrayLayout(32, config.final_lanes))),
+                "command": Out(
+                    stream.Signature(data.StructLayout({"offset": 40, "bytes": 24}))
+                ),
+                "o": Out(
+                    stream.Signature(
+                        data.StructLayout(
+                            {"data": config.bus_width, "strobe": config.bus_width // 8}
+                        )
+                    )
+                ),
+                "operand_error": Out(1),
+                "active": Out(1),
+                "state": Out(State),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self.config
+        layer, body = self.layer, self.body.payload
+        results = cfg.bus_width // 32  # results per beat
+        groups = results // cfg.final_lanes  # transfers per beat
+
+        row = Signal(range(cfg.rows + 1))
+        address = Signal(40)
+        channels = Signal(24)
+        left = Signal(24)  # of the row
+        tiles = body.n[: (cfg.tiles).bit_length()]
+        row_last = row + 1 == Mux(body.r_last, layer.last_rows, cfg.rows)
+        place = Signal(range(max(2, groups)))
+        beat = Signal(data.ArrayLayout(32, results))
+        strobe = Signal(results)
+        full = Signal()
+        take = Signal()
+        ends = left <= cfg.final_lanes
+        gathering = Signal()
+        # Rows start on 32 bytes, so that a group of results lies within a beat. 
+        misaligned = body.address[:5].any() | layer.row_stride[:5].any()
+
+        m.d.comb += [
+            self.o.valid.eq(full),
+            self.o.payload.data.eq(beat),
+            self.o.payload.strobe.eq(Cat(bit.replicate(4) for bit in strobe)),
+            self.command.payload.offset.eq(address),
+            self.command.payload.bytes.eq(channels << 2),
+            self.i.ready.eq(gathering & (~full | self.o.ready)),
+            take.eq(self.i.valid & self.i.ready),
+        ]
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.sync += [
+                    row.eq(0),
+                    address.eq(body.address),
+                    channels.eq(
+                        Mux(
+                            body.n_last,
+                            (tiles - 1) * cfg.lanes + layer.last_lanes,
+                            tiles * cfg.lanes,
+                        )
+                    ),
+                ]
+                with m.If(self.body.valid):
+                    with m.If(misaligned | (body.n > cfg.tiles)):
+                        m.d.comb += self.operand_error.eq(1)
+                    with m.Else():
+                        m.next = "COMMAND"
+            with m.State("COMMAND"):
+                m.d.comb += self.command.valid.eq(1)
+                m.d.sync += [
+                    left.eq(channels),
+                    place.eq((address[:40] >> (cfg.final_lanes.bit_length() + 1))[: len(place)]
+                             if groups > 1 else 0),
+                ]
+                with m.If(self.command.ready):
+                    m.next = "DATA"
+            with m.State("DATA"):
+                m.d.comb += gathering.eq(1)
+                with m.If(take & ends):
+                    m.d.sync += [row.eq(row + 1), address.eq(address + layer.row_stride)]
+                    with m.If(row_last):
+                        m.d.comb += [self.body.ready.eq(1), self.advance.eq(1)]
+                        m.next = "IDLE"
+                    with m.Else():
+                        m.next = "COMMAND"
+
+        # Groups gather in a beat, which leaves when it is full or the row ends.
+        with m.If(full & self.o.ready):
+            m.d.sync += [full.eq(0), strobe.eq(0)]
+        with m.If(take):
+            for index in range(results):
+                group, element = divmod(index, cfg.final_lanes)
+                with m.If(place == group):
+                    m.d.sync += [
+                        beat[index].eq(self.i.payload[element]),
+                        strobe[index].eq(left > element),
+                    ]
+            m.d.sync += left.eq(left - cfg.final_lanes)
+            with m.If(ends | (place == groups - 1)):
+                m.d.sync += [full.eq(1), place.eq(0)]
+            with m.Else():
+                m.d.sync += place.eq(place + 1)
+
+        m.d.comb += self.active.eq(self.body.valid | full)
+        with m.If(take | self.command.valid):
+            m.d.comb += self.state.eq(State.BUSY)
+        with m.Elif(full & ~self.o.ready):
+            m.d.comb += self.state.eq(State.WAIT_OUT)
+        with m.Elif(self.body.valid):
+            m.d.comb += self.state.eq(State.WAIT_IN)
+        return m

@@ -1,0 +1,482 @@
+"""The scale unit: exact fixed-point accumulation of scaled group sums.
+
+For every run and tile that leaves the array, T[row, channel] += c·v, S terms per cycle, where c is a scale
+(or offset) as an integer and v the group's sum (or its sum of activations). All products are aligned in
+integers, so T is exact whatever the order; rounding happens once, in FINAL.
+
+    cycle  0      1       2      3         4     5       6        7
+           issue  decode  value  multiply  fine  coarse  T + c·v  write
+                                           read T
+"""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from lutcore.hw.buffers import read_signature
+from lutcore.hw.config import CoreConfig
+from lutcore.hw.isa import INSTRUCTIONS, Opcode
+from lutcore.hw.table import run_layout
+from lutcore.hw.util import State, fixed_delay
+
+__all__ = ["FinalTag", "ScaleUnit", "TermLane"]
+
+#: Largest shift of a coefficient: 16 for the high half of a wide scale, 16 of its own.
+SHIFT_MAX = 32
+#: Cycles from issuing a term to issuing one that may read the sum it wrote.
+REUSE = 4
+#: Cycles from issue until the sum is in memory.
+DEPTH = 9
+
+
+class FinalTag(data.Struct):
+    """A sum slot whose sums are complete."""
+
+    slot: unsigned(1)
+    tiles: unsigned(7)
+    row_tiles: unsigned(12)  # less one
+    n_last: unsigned(1)
+    r_last: unsigned(1)
+
+
+class LineKind(data.Struct):
+    """What a line of the scale buffer is."""
+
+    low: unsigned(1)  # low half of a wide scale; its shift and sign came with the high half
+    offset: unsigned(1)  # multiplies the sum of activations
+
+
+class TermLane(wiring.Component):
+    """One lane: coefficient decoding, multiplication, alignment (cycles 1 to 5).
+
+    Members
+    -------
+    valid, coefficient
+        16 bits of the line (cycle 1).
+    wide, kind
+        Format (cycle 1).
+    accumulator, addend, asum
+        The array's sum (cycle 2), what makes it v, and the run's sum of activations (cycle 2).
+    double, halve
+        v = (acc·2 + addend), v = (acc + addend)/2 (constant for a layer).
+    term
+        c·v, aligned (cycle 6).
+    """
+
+    def __init__(self, config: CoreConfig) -> None:
+        self.config = config
+        self.value_width = config.acc_width + 1
+        super().__init__(
+            {
+                "valid": In(1),
+                "coefficient": In(16),
+                "wide": In(1),
+                "kind": In(LineKind),
+                "accumulator": In(signed(config.acc_width)),
+                "addend": In(signed(config.acc_width + 2)),
+                "asum": In(signed(config.asum_width)),
+                "double": In(1),
+                "halve": In(1),
+                "term": Out(signed(config.sum_width)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self.config
+        code = self.coefficient
+        exponent = code[10:15]
+        magnitude = Signal(17)
+        negative = Signal()
+        shift = Signal(6)
+        with m.If(self.valid):
+            with m.If(~self.wide):
+                normal = exponent.any()
+                m.d.sync += [
+                    magnitude.eq(Cat(code[:10], normal)),
+                    negative.eq(code[15]),
+                    shift.eq(Mux(normal, exponent - 1, 0)),
+                ]
+            with m.Elif(~self.kind.low):
+                m.d.sync += [
+                    magnitude.eq(code[:8]),
+                    negative.eq(code[15]),
+                    shift.eq(code[8:13] + 16),
+                ]
+            with m.Else():
+                # Sign and shift came with the high half, the line before.
+                m.d.sync += [magnitude.eq(code), shift.eq(shift - 16)]
+        kind = Signal(LineKind)
+        m.d.sync += kind.eq(self.kind)
+
+        # Cycle 2: the value, and the coefficient with its sign.
+        doubled = Mux(self.double, self.accumulator << 1, self.accumulator)
+        value = Signal(signed(cfg.acc_width + 2))
+        m.d.comb += value.eq(doubled + self.addend)
+        factor = Signal(signed(self.value_width))
+        halved = Mux(self.halve, value >> 1, value)
+        coefficient = Signal(signed(18))
+        shift_3 = Signal(6)
+        m.d.sync += [
+            factor.eq(Mux(kind.offset, self.asum, halved)),
+            coefficient.eq(Mux(negative, -magnitude, magnitude)),
+            shift_3.eq(shift),
+        ]
+        # Cycles 3 to 5.
+        product = Signal(signed(18 + self.value_width))
+        shift_4 = Signal(6)
+        fine = Signal(signed(18 + self.value_width + 7))
+        coarse = Signal(3)
+        m.d.sync += [
+            product.eq(coefficient * factor),
+            shift_4.eq(shift_3),
+            fine.eq(product << shift_4[:3]),
+            coarse.eq(shift_4[3:]),
+            self.term.eq(fine << (coarse << 3)),
+        ]
+        return m
+
+
+class ScaleUnit(wiring.Component):
+    """S term lanes, the sum buffer, and their control.
+
+    Members
+    -------
+    i
+        Runs from TABLE, in order.
+    acc_valid, acc_pop, acc_sums
+        Finished tiles from ARRAY.
+    buffer
+        Scale buffer: words of whole lines.
+    s_available, s_take, s_give
+        Scale slot tokens.
+    o, freed
+        Complete sum slots to FINAL, and FINAL's strobe when it has read one.
+    sum_slot, sum_word, sum_enable, sum_data
+        FINAL's read port; data a cycle later.
+    """
+
+    def __init__(self, config: CoreConfig) -> None:
+        self.config = config
+        self.line_bits = 16 * config.scale_lanes
+        self.word_bits = max(config.bus_width, self.line_bits)
+        self.lines_per_word = self.word_bits // self.line_bits
+        self.slot_words = max(2, config.scale_words // self.lines_per_word)
+        self.sum_address = (config.sum_words - 1).bit_length()
+        super().__init__(
+            {
+                "layer": In(INSTRUCTIONS[Opcode.LAYER].layout),
+                "start": In(1),
+                "i": In(stream.Signature(run_layout(config))),
+                "acc_valid": In(1),
+                "acc_pop": Out(1),
+                "acc_sums": In(
+                    data.ArrayLayout(signed(config.acc_width), config.lanes * config.rows)
+                ),
+                "buffer": Out(read_signature(self.word_bits, self.slot_words)),
+                "s_available": In(1),
+                "s_take": Out(1),
+                "s_give": Out(1),
+                "o": Out(stream.Signature(FinalTag)),
+                "freed": In(1),
+                "sum_slot": In(1),
+                "sum_word": In(self.sum_address),
+                "sum_enable": In(1),
+                "sum_data": Out(
+                    data.ArrayLayout(signed(config.sum_width), config.scale_lanes)
+                ),
+                "active": Out(1),
+                "operand_error": Out(1),
+                "state": Out(State),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self.config
+        layer = self.layer
+        run = self.i.payload.tag
+
+        # Control: entry (tile, plane) > chunk > row > line.
+        running = Signal()
+        tile = Signal(7)
+        plane = Signal(4)
+        chunk = Signal(range(max(2, cfg.chunks)))
+        row = Signal(range(max(2, cfg.rows)))
+        line = Signal(2)
+        address_bits = (cfg.scale_words - 1).bit_length()
+        chunk_line = Signal(address_bits)  # first line of the chunk
+        s_slot = Signal(init=1)
+        t_slot = Signal(init=1)
+        t_free = Signal(range(3), init=2)
+        body_base = Signal(self.sum_address + 1)
+        tile_base = Signal(self.sum_address + 1)
+        chunk_base = Signal(self.sum_address + 1)
+        row_tile = Signal(12)
+        first_body = Signal()  # sums start from zero
+
+        planes = Mux(layer.per_plane, layer.planes, 1)
+        plane_last = Signal()
+        lines = Signal(3)
+        line_last = Signal()
+        row_last = Signal()
+        chunk_last = Signal()
+        tile_last = Signal()
+        entry_end = Signal()
+        run_end = Signal()
+        m.d.comb += [
+            plane_last.eq(plane + 1 == planes),
+            lines.eq((1 + (layer.offset & plane_last)) << layer.wide),
+            line_last.eq(line + 1 == lines),
+            row_last.eq(row + 1 == run.rows),
+            chunk_last.eq(chunk == cfg.chunks - 1),
+            tile_last.eq(tile + 1 == run.tiles),
+            entry_end.eq(line_last & row_last & chunk_last),
+            run_end.eq(entry_end & plane_last & tile_last),
+        ]
+
+        # Reuse of sums: the same addresses come again when a run or a plane begins anew.
+        count = Signal(range(REUSE + 1), init=REUSE)
+        since = Signal(range(REUSE + 1), init=REUSE)
+        guard = Signal()
+        blocked = guard & (since < REUSE - 1)
+
+        current_line = Signal(address_bits)
+        word = current_line >> (self.lines_per_word.bit_length() - 1)
+        issue = Signal()
+        has_line = Signal()
+        m.d.comb += [
+            current_line.eq(chunk_line + line),
+            has_line.eq((self.buffer.writer_slot != s_slot) | (self.buffer.writer_count > word)),
+            issue.eq(running & self.acc_valid & has_line & ~blocked),
+            self.acc_pop.eq(issue & entry_end),
+            self.i.ready.eq(issue & run_end),
+            self.s_give.eq(self.i.ready & run.s_give),
+            self.buffer.slot.eq(s_slot),
+            self.buffer.word.eq(word),
+            self.buffer.enable.eq(1),
+        ]
+        begin = Signal()
+        s_ready = Signal()
+        m.d.comb += [
+            s_ready.eq(~run.s_take | self.s_available),
+            begin.eq(self.i.valid & ~running & s_ready & (~run.t_take | (t_free != 0))),
+            self.s_take.eq(begin & run.s_take),
+        ]
+        m.d.sync += t_free.eq(t_free + self.freed - (begin & run.t_take))
+        with m.If(self.start):
+            m.d.sync += s_slot.eq(1)
+        base = Mux(run.body_first, Mux(run.t_zero, 0, chunk_base), body_base)
+        with m.If(since != REUSE):
+            m.d.sync += since.eq(since + 1)
+        with m.If(begin):
+            m.d.sync += [
+                running.eq(1),
+                tile.eq(0),
+                s_slot.eq(s_slot ^ run.s_take),
+                t_slot.eq(t_slot ^ run.t_take),
+                body_base.eq(base),
+                tile_base.eq(base),
+                chunk_base.eq(base),
+                guard.eq(count != REUSE),
+                count.eq(0),
+            ]
+            with m.If(run.body_first):
+                m.d.sync += [
+                    chunk_line.eq(0),
+                    row_tile.eq(Mux(run.t_zero, 0, row_tile + 1)),
+                    first_body.eq(run.t_first),
+                ]
+            with m.Else():
+                m.d.sync += first_body.eq(0)
+        with m.If(issue):
+            m.d.sync += [since.eq(0), guard.eq(0), line.eq(line + 1)]
+            with m.If(count != REUSE):
+                m.d.sync += count.eq(count + 1)
+            with m.If(line_last):
+                m.d.sync += [line.eq(0), row.eq(row + 1)]
+                with m.If(row_last):
+                    m.d.sync += [
+                        row.eq(0),
+                        chunk.eq(chunk + 1),
+                        chunk_line.eq(chunk_line + lines),
+                        chunk_base.eq(chunk_base + cfg.rows),
+                    ]
+                    with m.If(chunk_last):
+                        m.d.sync += [chunk.eq(0), plane.eq(plane + 1)]
+                        with m.If(plane_last):
+                            m.d.sync += [
+                                plane.eq(0),
+                                tile.eq(tile + 1),
+                                tile_base.eq(chunk_base + cfg.rows),
+                            ]
+                        with m.Else():
+                            m.d.sync += [
+                                chunk_base.eq(tile_base),
+                                guard.eq(count < REUSE - 1),
+                                count.eq(0),
+                            ]
+                        with m.If(run_end):
+                            m.d.sync += running.eq(0)
+        sum_word = Signal(self.sum_address + 1)
+        m.d.comb += [
+            sum_word.eq(chunk_base + row),
+            self.operand_error.eq(issue & sum_word[-1]),
+        ]
+
+        # Cycle 1: line and accumulators arrive.
+        part = Signal(range(max(2, self.lines_per_word)))
+        kind_1 = Signal(LineKind)
+        sums_1 = Signal(data.ArrayLayout(signed(cfg.acc_width), cfg.scale_lanes))
+        asum_1 = Signal(signed(cfg.asum_width))
+        half = line[0] & layer.wide
+        valid_1 = Signal()
+        m.d.sync += [
+            valid_1.eq(issue),
+            part.eq(current_line[: (self.lines_per_word - 1).bit_length()]),
+            kind_1.low.eq(half),
+            kind_1.offset.eq(Mux(layer.wide, line[1], line[0])),
+        ]
+        choice = Cat(chunk, row) if cfg.rows > 1 else chunk
+        with m.Switch(choice):
+            for c in range(cfg.chunks):
+                for r in range(cfg.rows):
+                    pattern = c | (r << len(chunk))
+                    with m.Case(pattern):
+                        for lane in range(cfg.scale_lanes):
+                            n = c * cfg.scale_lanes + lane
+                            m.d.sync += sums_1[lane].eq(self.acc_sums[n * cfg.rows + r])
+        with m.Switch(row):
+            for r in range(cfg.rows):
+                with m.Case(r):
+                    m.d.sync += asum_1.eq(self.i.payload.sums[r])
+
+        # Cycle 2: what turns the accumulator into the group's sum (see docs/architecture.md).
+        sums_2 = Signal.like(sums_1)
+        asum_2 = Signal.like(asum_1)
+        addend = Signal(signed(cfg.acc_width + 2))
+        shifted = Signal(signed(cfg.acc_width + 2))
+        double, halve = Signal(), Signal()
+        implicit = ~layer.per_plane & ~layer.offset
+        if cfg.symmetric:
+            m.d.comb += halve.eq(~layer.per_plane)
+            m.d.comb += shifted.eq(asum_1 << layer.planes)
+            with m.If(layer.per_plane):
+                m.d.sync += addend.eq(0)
+            with m.Elif(implicit):
+                m.d.sync += addend.eq(-asum_1)
+            with m.Else():
+                m.d.sync += addend.eq(shifted - asum_1)
+        else:
+            m.d.comb += double.eq(layer.per_plane)
+            m.d.comb += shifted.eq((asum_1 << layer.planes) >> 1)
+            with m.If(layer.per_plane):
+                m.d.sync += addend.eq(-asum_1)
+            with m.Elif(implicit):
+                m.d.sync += addend.eq(-shifted)
+            with m.Else():
+                m.d.sync += addend.eq(0)
+        m.d.sync += [sums_2.eq(sums_1), asum_2.eq(asum_1)]
+
+        lines_1 = self.buffer.data.word_select(part, self.line_bits)
+        terms = []
+        for lane in range(cfg.scale_lanes):
+            m.submodules[f"lane_{lane}"] = term = TermLane(cfg)
+            m.d.comb += [
+                term.valid.eq(valid_1),
+                term.coefficient.eq(lines_1.word_select(lane, 16)),
+                term.wide.eq(layer.wide),
+                term.kind.eq(kind_1),
+                term.accumulator.eq(sums_2[lane]),
+                term.addend.eq(addend),
+                term.asum.eq(asum_2),
+                term.double.eq(double),
+                term.halve.eq(halve),
+            ]
+            terms.append(term.term)
+
+        # Cycles 4 to 7: read the sum, add the terms, write.
+        class Access(data.Struct):
+            valid: unsigned(1)
+            first: unsigned(1)  # first line of this sum in this visit
+            last: unsigned(1)
+            zero: unsigned(1)
+            slot: unsigned(1)
+            word: unsigned(self.sum_address)
+
+        access = Signal(Access)
+        m.d.comb += [
+            access.valid.eq(issue),
+            access.first.eq(line == 0),
+            access.last.eq(line_last),
+            access.zero.eq(first_body & (plane == 0)),
+            access.slot.eq(t_slot),
+            access.word.eq(sum_word),
+        ]
+        read_at = Access(fixed_delay(m, access, 4, "access"))
+        add_at = Access(fixed_delay(m, read_at, 2, "sum"))
+        write_at = Signal(Access)
+        m.d.sync += write_at.eq(add_at)
+        sums_layout = data.ArrayLayout(signed(cfg.sum_width), cfg.scale_lanes)
+        total = Signal(sums_layout)
+        stored = Signal(sums_layout)
+        read_slot = Signal()
+        m.d.sync += read_slot.eq(read_at.slot)
+        banks = []
+        for slot in range(2):
+            m.submodules[f"sums_{slot}"] = memory = Memory(
+                shape=sums_layout, depth=cfg.sum_words, init=[]
+            )
+            write, read = memory.write_port(), memory.read_port()
+            mine = read_at.valid & (read_at.slot == slot)
+            m.d.comb += [
+                write.en.eq(write_at.valid & write_at.last & (write_at.slot == slot)),
+                write.addr.eq(write_at.word),
+                write.data.eq(total),
+                read.en.eq(mine | (self.sum_enable & (self.sum_slot == slot))),
+                read.addr.eq(Mux(mine, read_at.word, self.sum_word)),
+            ]
+            banks.append(read.data)
+        final_slot = Signal()
+        with m.If(self.sum_enable):
+            m.d.sync += final_slot.eq(self.sum_slot)
+        m.d.comb += [
+            stored.eq(Mux(read_slot, banks[1], banks[0])),
+            self.sum_data.eq(Mux(final_slot, banks[1], banks[0])),
+        ]
+        stored_6 = Signal(sums_layout)
+        m.d.sync += stored_6.eq(stored)
+        with m.If(add_at.valid):
+            for lane in range(cfg.scale_lanes):
+                before = Mux(add_at.first, Mux(add_at.zero, 0, stored_6[lane]), total[lane])
+                m.d.sync += total[lane].eq(before + terms[lane])
+
+        # A finished sum slot goes to FINAL when its last sums are in memory.
+        done = Signal(data.StructLayout({"valid": 1, "tag": FinalTag}))
+        m.d.comb += [
+            done.valid.eq(self.i.ready & run.t_give),
+            done.tag.slot.eq(t_slot),
+            done.tag.tiles.eq(run.tiles),
+            done.tag.row_tiles.eq(row_tile),
+            done.tag.n_last.eq(run.n_last),
+            done.tag.r_last.eq(run.r_last),
+        ]
+        late = fixed_delay(m, done, DEPTH, "done")
+        queue = fifo.SyncFIFO(width=FinalTag.as_shape().size, depth=2)
+        m.submodules.queue = queue
+        m.d.comb += [
+            queue.w_en.eq(late.valid),
+            queue.w_data.eq(late.tag),
+            self.o.valid.eq(queue.r_rdy),
+            self.o.payload.eq(queue.r_data),
+            queue.r_en.eq(self.o.ready),
+        ]
+        with m.If(issue | begin):
+            m.d.comb += self.state.eq(State.BUSY)
+        with m.Elif(self.i.valid & ~running & s_ready):
+            m.d.comb += self.state.eq(State.WAIT_OUT)
+        with m.Elif(self.i.valid):
+            m.d.comb += self.state.eq(State.WAIT_IN)
+        m.d.comb += self.active.eq(self.i.valid | (t_free != 2))
+        return m

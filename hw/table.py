@@ -1,0 +1,458 @@
+"""The table precompute unit.
+
+TABLE walks the loops of an MMA instruction, reads the activations of each step from the buffer and
+fills one set of lookup tables per step: ``rows * depth`` tables in lockstep, one entry of each per
+cycle. The order is a Gray code, in which neighbours differ in one activation, so that one adder per
+table does it (±1-coded tables step by two activations, {0,1}-coded ones by one).
+
+    word in   |a0|a1|a2|a3|--|--|--|--|b0|b1|b2|b3|     one word: an activation for every table
+    fill         -  -  - |T0|T1|T3|T2|T6|T7|T5|T4|T0|   symmetric, group 4: 8 entries
+    set out                                    |set|    to ARRAY, with its tag
+"""
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from lutcore.hw.buffers import BufferReader
+from lutcore.hw.config import CoreConfig
+from lutcore.hw.isa import INSTRUCTIONS, Opcode
+from lutcore.hw.nest import body_layout
+from lutcore.hw.util import State, first_at
+
+__all__ = ["RunTag", "SetTag", "TableFill", "TableUnit", "run_layout"]
+
+
+class SetTag(data.Struct):
+    """What ARRAY has to know of a table set."""
+
+    tiles: unsigned(7)
+    run_first: unsigned(1)
+    run_last: unsigned(1)
+    body_first: unsigned(1)
+    w_take: unsigned(1)
+    w_give: unsigned(1)
+
+
+class RunTag(data.Struct):
+    """What SCALE has to know of a run."""
+
+    tiles: unsigned(7)
+    rows: unsigned(5)
+    body_first: unsigned(1)
+    s_take: unsigned(1)
+    s_give: unsigned(1)
+    t_take: unsigned(1)
+    t_give: unsigned(1)
+    t_first: unsigned(1)
+    t_zero: unsigned(1)
+    n_last: unsigned(1)
+    r_last: unsigned(1)
+
+
+def run_layout(config: CoreConfig) -> data.StructLayout:
+    """A run's tag and, for each row, the sum of its activations."""
+    return data.StructLayout(
+        {"tag": RunTag, "sums": data.ArrayLayout(signed(config.asum_width), config.rows)}
+    )
+
+
+class TableFill(wiring.Component):
+    """Collects the activations of a step and writes its tables.
+
+    One set takes ``entries`` cycles, without a gap when the next step's ``group`` words have come
+    in the meantime and a bank is free.
+
+    Members
+    -------
+    i
+        Words of ``rows * depth`` activations, ``group`` per set; ``tag`` is that of the last word.
+    o
+        Tags of filled sets, in order; valid from the cycle after the last entry is written.
+    release
+        ARRAY has made its last lookup in the older set.
+    write_enable, write_address, write_data
+        To the table memories: address is (bank, entry); one entry for every table.
+    """
+
+    def __init__(self, config: CoreConfig) -> None:
+        self.config = config
+        tables = config.rows * config.depth
+        self.word_layout = data.StructLayout(
+            {
+                "a": data.ArrayLayout(signed(config.activation_bits), tables),
+                "tag": SetTag,
+            }
+        )
+        self.address_width = (config.entries - 1).bit_length() + 1
+        super().__init__(
+            {
+                "i": In(stream.Signature(self.word_layout)),
+                "o": Out(stream.Signature(SetTag)),
+                "release": In(1),
+                "busy": Out(1),
+                "write_enable": Out(1),
+                "write_address": Out(self.address_width),
+                "write_data": Out(data.ArrayLayout(signed(config.entry_width), tables)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self.config
+        group, entries, tables = cfg.group, cfg.entries, cfg.rows * cfg.depth
+        entry = signed(cfg.entry_width)
+        word = data.ArrayLayout(signed(cfg.activation_bits), tables)
+
+        # Collection: a shift register of `group` words, and for ±1 coding the first entry, which
+        # is minus the sum of all.
+        collected = [Signal(word, name=f"collected_{j}") for j in range(group)]
+        count = Signal(range(group + 1))
+        full = Signal()
+        start = Signal()
+        tag = Signal(SetTag)
+        m.d.comb += [full.eq(count == group), self.i.ready.eq(~full | start)]
+        first = [Signal(entry, name=f"first_{t}") for t in range(tables)]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [
+                count.eq(Mux(full, 1, count + 1)),
+                tag.eq(self.i.payload.tag),
+                collected[group - 1].eq(self.i.payload.a),
+            ]
+            m.d.sync += [collected[j].eq(collected[j + 1]) for j in range(group - 1)]
+            if cfg.symmetric:
+                fresh = Signal()
+                m.d.comb += fresh.eq(full | (count == 0))
+                m.d.sync += [
+                    first[t].eq(Mux(fresh, 0, first[t]) - self.i.payload.a[t])
+                    for t in range(tables)
+                ]
+        with m.Elif(start):
+            m.d.sync += count.eq(0)
+
+        # Fill.
+        filling = Signal()
+        index = Signal(range(max(2, entries)))
+        last = Signal()
+        bank = Signal()
+        free = Signal(range(3), init=2)
+        operand = [Signal(word, name=f"operand_{j}") for j in range(group)]
+        current = [Signal(entry, name=f"current_{t}") for t in range(tables)]
+        fill_tag = Signal(SetTag)
+        pending = fifo.SyncFIFO(width=SetTag.as_shape().size, depth=2)
+        m.submodules.pending = pending
+        m.d.comb += [
+            last.eq(filling & (index == entries - 1)),
+            start.eq(full & (free != 0) & (~filling | last)),
+            self.busy.eq(filling),
+            pending.w_en.eq(last),
+            pending.w_data.eq(fill_tag.as_value()),
+            self.o.valid.eq(pending.r_rdy),
+            self.o.payload.eq(pending.r_data),
+            pending.r_en.eq(self.o.ready),
+        ]
+        m.d.sync += free.eq(free + self.release - start)
+
+        gray = index ^ (index >> 1)
+        m.d.comb += [
+            self.write_enable.eq(filling),
+            self.write_address.eq(Cat(gray[: self.address_width - 1], bank)),
+            *(self.write_data[t].eq(current[t]) for t in range(tables)),
+        ]
+        # Bit j of the Gray code flips when the j lowest bits of the index are all ones.
+        flip = Signal(range(group))
+        rising = Signal()
+        following = Signal(range(entries + 1))
+        m.d.comb += following.eq(index + 1)
+        bits = max(1, (entries - 1).bit_length())
+        for j in reversed(range(bits)):
+            with m.If(index[:j].all() if j else Const(1)):
+                with m.If(~index[j]):
+                    m.d.comb += flip.eq(j)
+        m.d.comb += rising.eq((following ^ (following >> 1)).bit_select(flip, 1))
+        choice = [Signal(word, name=f"choice_{t}") for t in range(1)][0]
+        m.d.comb += choice.eq(Array(operand)[flip])
+        scale = 1 if cfg.symmetric else 0
+        with m.If(start):
+            m.d.sync += [filling.eq(1), index.eq(0), fill_tag.eq(tag)]
+            m.d.sync += [operand[j].eq(collected[j]) for j in range(group)]
+            m.d.sync += [
+                current[t].eq(first[t] if cfg.symmetric else 0) for t in range(tables)
+            ]
+        with m.Elif(last):
+            m.d.sync += filling.eq(0)
+        with m.Elif(filling):
+            m.d.sync += index.eq(index + 1)
+            for t in range(tables):
+                # x ± y as one adder: invert y and carry in.
+                step = Signal(entry, name=f"step_{t}")
+                m.d.comb += step.eq(choice[t] << scale)
+                inverted = step ^ (~rising).replicate(cfg.entry_width)
+                total = Cat(1, current[t]) + Cat(~rising, inverted)
+                m.d.sync += current[t].eq(total[1:])
+        with m.If(last):
+            m.d.sync += bank.eq(~bank)
+        return m
+
+
+class TableUnit(wiring.Component):
+    """Walks an MMA instruction; feeds ARRAY with table sets and SCALE with runs.
+
+    Members
+    -------
+    body, body_done
+        Bodies of the instruction's nest; ``body_done`` asks for the next one.
+    fields, layer
+        Levels of the instruction; layer registers.
+    x_take, x_available, x_give
+        Activation slot tokens.
+    o_set, o_run, o_rows
+        Table sets to ARRAY, runs to SCALE, row scales (of finished row tiles) to FINAL.
+    operand_error
+        A run longer than the accumulators are wide for, or too many tiles.
+    """
+
+    def __init__(self, config: CoreConfig) -> None:
+        self.config = config
+        self.reader = BufferReader(
+            width=max(config.bus_width, config.x_word_bits),
+            item_bits=config.x_word_bits,
+            slot_items=config.x_words,
+        )
+        self.fill = TableFill(config)
+        super().__init__(
+            {
+                "body": In(stream.Signature(body_layout())),
+                "active": Out(1),
+                "fields": In(INSTRUCTIONS[Opcode.MMA].layout),
+                "layer": In(INSTRUCTIONS[Opcode.LAYER].layout),
+                "start": In(1),
+                "x_available": In(1),
+                "x_take": Out(1),
+                "x_give": Out(1),
+                "buffer": Out(self.reader.port_signature),
+                "o_set": Out(stream.Signature(SetTag)),
+                "o_run": Out(stream.Signature(run_layout(config))),
+                "o_rows": Out(stream.Signature(data.ArrayLayout(32, config.rows))),
+                "release": In(1),
+                "write_enable": Out(1),
+                "write_address": Out(self.fill.address_width),
+                "write_data": Out(self.fill.write_data.shape()),
+                "operand_error": Out(1),
+                "state": Out(State),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self.config
+        m.submodules.reader = reader = self.reader
+        m.submodules.fill = fill = self.fill
+        wiring.connect(m, reader.port, wiring.flipped(self.buffer))
+        wiring.connect(m, fill.o, wiring.flipped(self.o_set))
+        m.d.comb += [
+            fill.release.eq(self.release),
+            self.write_enable.eq(fill.write_enable),
+            self.write_address.eq(fill.write_address),
+            self.write_data.eq(fill.write_data),
+        ]
+
+        body = Signal(body_layout())
+        held = Signal()  # a body is being read
+        runs_left = Signal(20)  # columns of the body not yet begun
+        run_left = Signal(20)  # columns of the run not yet begun, this step included
+        headers = Signal(range(cfg.x_header_words + 1))
+        layer_index = Signal(range(cfg.group))
+        run_first = Signal()
+        body_first = Signal()
+        x_slot = Signal(init=1)
+
+        # Reading side: one word per cycle into the pipeline, as long as the other end takes it.
+        class Flags(data.Struct):
+            header: unsigned(1)
+            header_last: unsigned(1)
+            keep_rows: unsigned(1)
+            run_start: unsigned(1)  # first word of a run
+            run_end: unsigned(1)  # last word of a run
+            tag: SetTag
+            run: RunTag
+
+        flags = Signal(Flags)
+        step_end = Signal()
+        run_ends = Signal()
+        body_ends = Signal()
+        k_size = body.k
+        first_of = Signal(20)
+        m.d.comb += [
+            step_end.eq(layer_index == cfg.group - 1),
+            run_ends.eq(run_left <= cfg.step),
+            body_ends.eq(run_ends & (runs_left == 0)),
+        ]
+        fields, layer = self.fields, self.layer
+        give_w = first_at(body.last, fields.w_level)
+        give_s = first_at(body.last, fields.s_level)
+        give_x = first_at(body.last, fields.x_level)
+        give_t = first_at(body.last, fields.t_level)
+        take_w = first_at(body.first, fields.w_level)
+        take_s = first_at(body.first, fields.s_level)
+        take_t = first_at(body.first, fields.t_level)
+        # The row tile's place within the sum slot: the innermost loop, if it is over rows.
+        zero = ~(body.inner_r & (body.inner > fields.t_level)) | (body.index == 0)
+        rows = Mux(body.r_last, layer.last_rows, cfg.rows)
+        m.d.comb += [
+            flags.header.eq(headers != 0),
+            flags.header_last.eq(headers == 1),
+            flags.keep_rows.eq(body.k_last),
+            flags.run_start.eq((headers == 0) & run_first & (layer_index == 0)),
+            flags.run_end.eq((headers == 0) & run_ends & step_end),
+            flags.tag.tiles.eq(body.n),
+            flags.tag.run_first.eq(run_first),
+            flags.tag.run_last.eq(run_ends),
+            flags.tag.body_first.eq(body_first & run_first),
+            flags.tag.w_take.eq(body_first & run_first & take_w),
+            flags.tag.w_give.eq(body_ends & give_w),
+            flags.run.tiles.eq(body.n),
+            flags.run.rows.eq(rows),
+            flags.run.body_first.eq(body_first),
+            flags.run.s_take.eq(body_first & take_s),
+            flags.run.s_give.eq(body_ends & give_s),
+            flags.run.t_take.eq(body_first & take_t),
+            flags.run.t_give.eq(body_ends & give_t),
+            flags.run.t_first.eq(body_first & body.k_first),
+            flags.run.t_zero.eq(zero),
+            flags.run.n_last.eq(body.n_last),
+            flags.run.r_last.eq(body.r_last),
+        ]
+
+        # Taking the next body: at once when the last word of the current one is issued.
+        take = Signal()
+        need_x = first_at(self.body.payload.first, fields.x_level)
+        finish = Signal()
+        m.d.comb += [
+            finish.eq(reader.issue & step_end & body_ends & (headers == 0)),
+            take.eq(self.body.valid & (~held | finish) & (~need_x | self.x_available)),
+            self.body.ready.eq(take),
+            self.x_take.eq(take & need_x),
+            self.x_give.eq(finish & give_x),
+        ]
+        with m.If(take):
+            next_slot = Signal()
+            m.d.comb += next_slot.eq(x_slot ^ need_x)
+            size = self.body.payload.k
+            m.d.comb += first_of.eq(Mux(size > layer.group_size, layer.group_size, size))
+            m.d.sync += [
+                held.eq(1),
+                body.eq(self.body.payload),
+                x_slot.eq(next_slot),
+                runs_left.eq(size - first_of),
+                run_left.eq(first_of),
+                headers.eq(cfg.x_header_words),
+                layer_index.eq(0),
+                run_first.eq(1),
+                body_first.eq(1),
+            ]
+            m.d.comb += [
+                reader.seek.eq(1),
+                reader.seek_slot.eq(next_slot),
+                reader.seek_word.eq(self.body.payload.address),
+            ]
+            entries = Mux(
+                layer.per_plane, self.body.payload.n * layer.planes, self.body.payload.n
+            )
+            m.d.comb += self.operand_error.eq((first_of > cfg.run) | (entries > cfg.tiles))
+        with m.Elif(finish):
+            m.d.sync += held.eq(0)
+        with m.Elif(reader.issue):
+            with m.If(headers != 0):
+                m.d.sync += headers.eq(headers - 1)
+            with m.Elif(~step_end):
+                m.d.sync += layer_index.eq(layer_index + 1)
+            with m.Else():
+                m.d.sync += layer_index.eq(0)
+                with m.If(~run_ends):
+                    m.d.sync += [run_left.eq(run_left - cfg.step), run_first.eq(0)]
+                with m.Else():
+                    following = Mux(runs_left > layer.group_size, layer.group_size, runs_left)
+                    m.d.sync += [
+                        run_left.eq(following),
+                        runs_left.eq(runs_left - following),
+                        run_first.eq(1),
+                        body_first.eq(0),
+                    ]
+        with m.If(self.start):
+            m.d.sync += x_slot.eq(1)  # the first take turns it to slot 0
+
+        # Data side: the word that was read, and the flags that were issued with it.
+        word_flags = Signal(Flags)
+        with m.If(reader.issue):
+            m.d.sync += word_flags.eq(flags)
+        m.d.comb += reader.request.eq(held)
+        words = data.ArrayLayout(signed(cfg.activation_bits), cfg.rows * cfg.depth)
+        used = words.size
+        run_fifo = fifo.SyncFIFOBuffered(width=run_layout(cfg).size, depth=18)
+        m.submodules.run_fifo = run_fifo
+        rows_depth = 2 * max(2, cfg.sum_words // (cfg.chunks * cfg.rows))
+        rows_fifo = fifo.SyncFIFOBuffered(width=32 * cfg.rows, depth=rows_depth)
+        m.submodules.rows_fifo = rows_fifo
+        room = Signal()
+        m.d.comb += [
+            # Two runs may still be in the adders below when this word is accepted.
+            room.eq((run_fifo.level < 15) & rows_fifo.w_rdy),
+            fill.i.valid.eq(reader.valid & ~word_flags.header & room),
+            fill.i.payload.a.eq(words(reader.item[:used])),
+            fill.i.payload.tag.eq(word_flags.tag),
+            reader.ready.eq(room & (word_flags.header | fill.i.ready)),
+        ]
+
+        # Row scales: gathered from the header words.
+        header_bits = cfg.x_header_words * cfg.x_word_bits
+        header = Signal(header_bits)
+        accepted = Signal()
+        push_rows = Signal()
+        m.d.comb += accepted.eq(reader.valid & reader.ready)
+        m.d.sync += push_rows.eq(0)
+        with m.If(accepted & word_flags.header):
+            m.d.sync += header.eq(Cat(header, reader.item)[cfg.x_word_bits :])
+            m.d.sync += push_rows.eq(word_flags.header_last & word_flags.keep_rows)
+        m.d.comb += [
+            rows_fifo.w_en.eq(push_rows),
+            rows_fifo.w_data.eq(header[: 32 * cfg.rows]),
+            self.o_rows.valid.eq(rows_fifo.r_rdy),
+            self.o_rows.payload.eq(rows_fifo.r_data),
+            rows_fifo.r_en.eq(self.o_rows.ready),
+        ]
+
+        # Sums of activations, two stages behind the words.
+        partial = [Signal(signed(cfg.asum_width), name=f"partial_{r}") for r in range(cfg.rows)]
+        totals = Signal(data.ArrayLayout(signed(cfg.asum_width), cfg.rows))
+        stage1 = Signal()
+        stage2 = Signal()
+        flags1 = Signal(Flags)
+        tag2 = Signal(RunTag)
+        m.d.sync += [stage1.eq(accepted & ~word_flags.header), stage2.eq(0)]
+        with m.If(accepted):
+            m.d.sync += flags1.eq(word_flags)
+            for r in range(cfg.rows):
+                row = [fill.i.payload.a[r * cfg.depth + g] for g in range(cfg.depth)]
+                m.d.sync += partial[r].eq(sum(row[1:], row[0]))
+        with m.If(stage1):
+            for r in range(cfg.rows):
+                base = Mux(flags1.run_start, 0, totals[r])
+                m.d.sync += totals[r].eq(base + partial[r])
+            m.d.sync += [stage2.eq(flags1.run_end), tag2.eq(flags1.run)]
+        m.d.comb += [
+            run_fifo.w_en.eq(stage2),
+            run_fifo.w_data.eq(Cat(tag2, totals)),
+            self.o_run.valid.eq(run_fifo.r_rdy),
+            self.o_run.payload.eq(run_fifo.r_data),
+            run_fifo.r_en.eq(self.o_run.ready),
+        ]
+
+        with m.If(fill.busy):
+            m.d.comb += self.state.eq(State.BUSY)
+        with m.Elif(reader.valid):
+            m.d.comb += self.state.eq(State.WAIT_OUT)
+        with m.Elif(held | self.body.valid):
+            m.d.comb += self.state.eq(State.WAIT_IN)
+        m.d.comb += self.active.eq(held | reader.valid | fill.busy | stage1 | stage2 | push_rows)
+        return m

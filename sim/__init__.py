@@ -1,0 +1,1 @@
+"""Golden model, instruction-set simulator, and the RTL as a Python object."""

@@ -1,0 +1,1 @@
+"""Checkpoint readers, quantisation, packing, compiler, program file and command line."""

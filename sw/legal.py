@@ -1,0 +1,102 @@
+"""Static checks of an instruction sequence.
+
+`check` finds what the core itself refuses before it executes anything (fetch reads and checks the
+whole program first); the assembler, the reader of program files and the simulator use it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lutcore.hw.config import CoreConfig
+from lutcore.hw.isa import (
+    LOOP_LEVELS,
+    PROGRAM_MAX,
+    Cause,
+    EncodingError,
+    Opcode,
+    Unit,
+    decode,
+)
+
+__all__ = ["Problem", "check"]
+
+_UNIT_OF = {Opcode[unit.name]: unit for unit in Unit}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one instruction.
+
+    Attributes
+    ----------
+    index
+        Number of the instruction.
+    cause
+        What the core reports in STATUS.
+    message
+        The field, its value and what is allowed.
+    """
+
+    index: int
+    cause: Cause
+    message: str
+
+    def __str__(self) -> str:
+        return f"instruction {self.index}: {self.message} ({self.cause.name})"
+
+
+def check(instructions: Sequence[int], config: CoreConfig) -> list[Problem]:
+    """All problems of a program, in the order of its instructions; the core stops at the first.
+
+    Encodings; the limits of this core in LAYER; loops (at most `LOOP_LEVELS` for an instruction,
+    and none left over); END exactly once, at the end. What depends on the sizes of blocks is
+    checked when they are executed.
+    """
+    if not 1 <= len(instructions) <= PROGRAM_MAX:
+        message = f"a program has 1 to {PROGRAM_MAX} instructions, not {len(instructions)}"
+        return [Problem(0, Cause.LENGTH, message)]
+    return list(_problems(instructions, config))
+
+
+def _problems(instructions: Sequence[int], config: CoreConfig) -> Iterator[Problem]:
+    pending = dict.fromkeys(Unit, 0)
+    last = len(instructions) - 1
+    for index, word in enumerate(instructions):
+        try:
+            instruction, fields = decode(word)
+        except EncodingError as error:
+            yield Problem(index, error.cause, str(error))
+            continue
+        opcode = instruction.opcode
+        if opcode == Opcode.LOOP:
+            unit = Unit(fields["unit"])
+            pending[unit] += 1
+            if pending[unit] == LOOP_LEVELS + 1:
+                message = f"more than {LOOP_LEVELS} loops for one {unit.name.lower()}"
+                yield Problem(index, Cause.NESTING, message)
+        elif opcode in _UNIT_OF:
+            pending[_UNIT_OF[opcode]] = 0
+        elif opcode == Opcode.LAYER:
+            yield from _layer_problems(index, fields, config)
+        elif opcode == Opcode.END:
+            for unit, loops in pending.items():
+                if loops:
+                    message = f"{loops} loops for a {unit.name.lower()} that does not follow"
+                    yield Problem(index, Cause.NESTING, message)
+                    break
+            if index != last:
+                message = f"end before the last instruction ({last})"
+                yield Problem(index, Cause.LENGTH, message)
+        if index == last and opcode != Opcode.END:
+            yield Problem(index, Cause.LENGTH, "the last instruction is not end")
+
+
+def _layer_problems(index: int, fields: dict[str, int], config: CoreConfig) -> Iterator[Problem]:
+    for field, limit in (
+        ("planes", config.planes),
+        ("last_lanes", config.lanes),
+        ("last_rows", config.rows),
+    ):
+        if fields[field] > limit:
+            message = f"layer: {field} must be at most {limit} on this core, not {fields[field]}"
+            yield Problem(index, Cause.OPERAND, message)

@@ -1,0 +1,151 @@
+"""How a layer is cut into the blocks that the core's buffers hold.
+
+The choice depends on the layer and the configuration alone, never on the number of rows, so that
+programs for any number of rows share one weight image.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lutcore.hw.config import ceil_div
+from lutcore.sw.blocks import BlockFormat, x_memory_words, x_slot_words
+
+__all__ = ["Tiling", "plan_tiling"]
+
+# A block of tiles may lose this much to ragged or narrow blocks before a larger one is taken.
+_TOLERANCE = 1.02
+# Activations should take no more than this share of the bus while they are streamed.
+_X_SHARE = 0.75
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """The blocks of a layer.
+
+    Attributes
+    ----------
+    format
+        Sizes that follow from the layer's kind and the core.
+    n, k
+        Output channels and columns.
+    tiles
+        Output tiles (of ``lanes`` channels) in one block; the last block may have fewer.
+    chunk
+        Columns in one block: whole groups, or, if less than ``group_size``, whole steps of one
+        group. The last block of K, or of a group, may have fewer.
+    """
+
+    format: BlockFormat
+    n: int
+    k: int
+    tiles: int
+    chunk: int
+
+    @property
+    def total_tiles(self) -> int:
+        """Output tiles of the layer."""
+        return ceil_div(self.n, self.format.config.lanes)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of tiles."""
+        return ceil_div(self.total_tiles, self.tiles)
+
+    @property
+    def splits_groups(self) -> bool:
+        """Whether a block of columns is a piece of one group."""
+        return self.chunk < min(self.format.group_size, self.k)
+
+    @property
+    def whole_k(self) -> bool:
+        """Whether all columns are in one block."""
+        return self.chunk >= self.k
+
+    @property
+    def step_fill(self) -> float:
+        """Columns over the places that the array's steps have for them, at most 1."""
+        return self.k / (self.format.steps(self.k) * self.format.config.step)
+
+    def tile_blocks(self) -> Iterator[tuple[int, int]]:
+        """Ranges of tiles, one for each block."""
+        for start in range(0, self.total_tiles, self.tiles):
+            yield start, min(start + self.tiles, self.total_tiles)
+
+    def k_blocks(self) -> Iterator[tuple[int, int]]:
+        """Ranges of columns, one for each block."""
+        outer = self.format.group_size if self.splits_groups else self.chunk
+        for start in range(0, self.k, outer):
+            stop = min(start + outer, self.k)
+            for first in range(start, stop, self.chunk):
+                yield first, min(first + self.chunk, stop)
+
+    def image_bytes(self, *, bias: bool) -> int:
+        """Bytes of the weight image, by counting."""
+        form, total = self.format, 0
+        last = self.total_tiles - (self.blocks - 1) * self.tiles
+        for n, times in ((self.tiles, self.blocks - 1), (last, 1)):
+            block = form.padded(form.bias_bytes(n)) if bias else 0
+            for start, stop in self.k_blocks():
+                block += form.padded(form.code_bytes(n, stop - start))
+                if start % form.group_size == 0:
+                    block += form.padded(form.scale_bytes(n, stop - start))
+            total += times * block
+        return total
+
+    def row_tile_memory_words(self) -> int:
+        """Memory words of the activations of one row tile."""
+        config = self.format.config
+        return sum(
+            x_memory_words(config, self.format.x_words(stop - start))
+            for start, stop in self.k_blocks()
+        )
+
+
+def plan_tiling(form: BlockFormat, n: int, k: int) -> Tiling:
+    """Choose the blocks of a layer of n channels and k columns.
+
+    The block of tiles is as small as hides the fill of the tables (and the streaming of
+    activations) behind the lookups of all planes of its tiles, because the first block's load is
+    hidden by nothing and K needs the room. The columns are as many as fit, balanced.
+
+    Every layer with no more planes than the core fits: `CoreConfig` guarantees room for one step
+    and one group's scales of a tile.
+    """
+    config = form.config
+    total = ceil_div(n, config.lanes)
+    limit = min(
+        total,
+        config.tiles // form.entries,
+        config.weight_words // form.planes,
+        config.scale_words // form.lines_per_tile,
+        config.sum_words // (config.chunks * config.rows),
+        config.bias_words // config.lanes,
+    )
+    x_cycles = config.group * config.x_word_bits / config.bus_width
+    hidden = max(config.entries + 2, x_cycles / _X_SHARE)
+
+    def cost(tiles: int) -> float:
+        full, rest = divmod(total, tiles)
+        last = max(rest * form.planes, hidden) if rest else 0
+        return full * max(tiles * form.planes, hidden) + last
+
+    least = min(cost(tiles) for tiles in range(1, limit + 1))
+    tiles = next(t for t in range(1, limit + 1) if cost(t) <= _TOLERANCE * least)
+    return Tiling(form, n, k, tiles, _plan_chunk(form, k, tiles))
+
+
+def _plan_chunk(form: BlockFormat, k: int, tiles: int) -> int:
+    config = form.config
+    size = form.group_size
+    words = tiles * form.planes
+    x_words = x_slot_words(config) * max(config.bus_width, config.x_word_bits) // config.x_word_bits
+    # The room in steps: words of weights, and activations behind their header.
+    room = min(config.weight_words // words, (x_words - config.x_header_words) // config.group)
+    group_steps = ceil_div(size, config.step)
+    if group_steps <= room and size <= config.run:
+        fitting = min(room // group_steps, config.scale_words // (tiles * form.lines_per_tile))
+        groups = form.groups(k)
+        chunk = ceil_div(groups, ceil_div(groups, fitting)) * size
+        return min(chunk, k)
+    fitting = min(room, config.run // config.step)
+    return ceil_div(group_steps, ceil_div(group_steps, fitting)) * config.step

@@ -1,0 +1,1 @@
+"""Testbenches with their bus models, coverage and formal properties."""
