@@ -10,9 +10,9 @@ from amaranth.lib.wiring import In, Out
 
 __all__ = [
     "ADDRESS_WIDTH",
+    "BOUNDARY",
     "BURST_INCR",
     "CACHE_BUFFERABLE",
-    "BOUNDARY",
     "Axi4",
     "Axi4Lite",
     "Axi4Read",

@@ -27,7 +27,7 @@ __all__ = ["AddBias", "Finaliser", "RoundSum", "ScaleRow"]
 # Bits of T from its leading one that are kept exactly: the significand and the bit that decides
 # its rounding. What lies below counts only as zero or not, and is kept as one "sticky" bit.
 _KEPT = 25
-# A signed exponent: of T * 2^E up to 127 + 128, and biased, of a product with r up to 617.
+# The exponent of T * 2^E, from -149 to 254 before it is found infinite.
 _EXPONENT = signed(11)
 
 
@@ -173,10 +173,11 @@ class RoundSum(wiring.Component):
             + Cat(up, Const(0, 22), ~skipped, Const(-1, 11 - len(skipped))),
             "rounded",
         )
+        # (T = 0 skips so many places that its exponent never looks infinite.)
         exponent = rounded[23 : 23 + 11].as_signed()
         m.d.comb += [
             self.o_sign.eq(stages.register(sign, "sign_out")),
-            self.o_infinite.eq(stages.register((exponent > 127) & significand[23], "infinite")),
+            self.o_infinite.eq(stages.register(exponent > 127, "infinite")),
             self.o_significand.eq(
                 stages.register(Cat(rounded[:23], significand[23]), "significand")
             ),
@@ -441,13 +442,14 @@ class AddBias(wiring.Component):
         # One addition rounds and takes the skipped places off the exponent: minus k is the
         # complement of k plus 1, and the leading one of a normal number stands for another 1;
         # both are in `field` already. Without a leading one the number is zero or a subnormal
-        # (an exact one, since only the product is ever finer): its field is 0.
+        # (an exact one, since only the product is ever finer): its field is 0, and the sum in its
+        # place is no overflow, because either all 31 places were skipped or it is 1.
         up = kept[0] & (lost | kept[1])
         lead = kept[24]
         packed = stages.wire(
             (Cat(kept[1:24], field) + Cat(up, Const(0, 22), ~skipped, Const(-1, 4)))[:32], "packed"
         )
-        overflow = stages.wire(infinite | (lead & (packed[31] | packed[23:31].all())), "overflow")
+        overflow = stages.wire(infinite | packed[31] | packed[23:31].all(), "overflow")
         y = Cat(
             packed[:23] & ~overflow.replicate(23),
             (packed[23:31] & lead.replicate(8)) | overflow.replicate(8),

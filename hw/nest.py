@@ -85,7 +85,7 @@ class Nest(wiring.Component):
     Parameters
     ----------
     address_width
-        Bits of the address; 0 leaves addresses, strides and ``auto`` out. Addresses wrap.
+        Bits of the address; addresses wrap at it, strides are cut to it.
 
     Members
     -------
@@ -108,8 +108,8 @@ class Nest(wiring.Component):
     """
 
     def __init__(self, *, address_width: int = ADDRESS_BITS) -> None:
-        if not isinstance(address_width, int) or not 0 <= address_width <= ADDRESS_BITS:
-            raise TypeError(f"Address width must be in 0..{ADDRESS_BITS}, not {address_width!r}")
+        if not isinstance(address_width, int) or not 1 <= address_width <= ADDRESS_BITS:
+            raise TypeError(f"Address width must be in 1..{ADDRESS_BITS}, not {address_width!r}")
         self.address_width = address_width
         super().__init__(
             {
@@ -250,7 +250,7 @@ class Nest(wiring.Component):
                     scan.eq(level + 1),
                     entering.eq(1),
                     extents.write.addr.eq(level),
-                    extents.write.data.eq(extent),
+                    extents.write.data.eq(rest),
                     extents.write.en.eq(1),
                 ]
                 with m.If(innermost):

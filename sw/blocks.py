@@ -22,8 +22,8 @@ def x_memory_words(config: CoreConfig, words: int) -> int:
 
 
 def x_slot_words(config: CoreConfig) -> int:
-    """Memory words in a slot of the activation buffer."""
-    return max(1, config.x_words * config.x_word_bits // 8 // x_memory_bytes(config))
+    """Memory words in a slot of the activation buffer, at least two."""
+    return max(2, config.x_words * config.x_word_bits // 8 // x_memory_bytes(config))
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class BlockFormat:
     def runs(self, k: int) -> list[tuple[int, int]]:
         """The runs of a block as (how many, columns each), full ones first."""
         full, rest = divmod(k, self.group_size)
-        return [(count, size) for count, size in ((full, self.group_size), (1, rest)) if count * size]
+        return [
+            (count, size) for count, size in ((full, self.group_size), (1, rest)) if count * size
+        ]
 
     def steps(self, k: int) -> int:
         """Array steps of k columns; a step does not span runs."""

@@ -11,7 +11,6 @@ A program file is, all numbers little-endian::
 import json
 import os
 import struct
-import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lutcore.hw.config import ConfigError, CoreConfig, ceil_div
+from lutcore.hw.config import CoreConfig, ceil_div
 from lutcore.hw.isa import INSTRUCTION_BITS, ISA_VERSION
 from lutcore.sw.blocks import BlockFormat, x_memory_bytes
 from lutcore.sw.errors import ActivationError, LutcoreError
@@ -27,7 +26,7 @@ from lutcore.sw.legal import check
 from lutcore.sw.pack import pack_activations
 from lutcore.sw.tiling import Tiling
 
-__all__ = ["FORMAT_VERSION", "Program", "ProgramError"]
+__all__ = ["FORMAT_VERSION", "Program", "ProgramError", "row_stride"]
 
 FORMAT_VERSION = 1
 _MAGIC = b"LUTCPROG"
@@ -206,13 +205,12 @@ class Program:
     def save(self, path: str | Path) -> None:
         """Write the file, in one piece or not at all."""
         path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                temporary = Path(file.name)
-                file.write(self.to_bytes())
-            temporary.chmod(0o666 & ~_umask())
+            temporary.write_bytes(self.to_bytes())
             os.replace(temporary, path)
         except OSError as error:
+            temporary.unlink(missing_ok=True)
             raise ProgramError(f"{path}: cannot be written: {error.strerror}") from None
 
     @classmethod
@@ -232,7 +230,9 @@ class Program:
             If it is no program, is damaged, or is for another version.
         """
         if content[: len(_MAGIC)] != _MAGIC:
-            raise ProgramError(f"{source}: not a lutcore program (no {_MAGIC.decode()} at its start)")
+            raise ProgramError(
+                f"{source}: not a lutcore program (no {_MAGIC.decode()} at its start)"
+            )
         if len(content) < _HEADER.size + _CRC.size:
             raise ProgramError(f"{source}: truncated: {len(content)} bytes are less than a header")
         _, version, isa, fingerprint, *lengths = _HEADER.unpack_from(content)
@@ -273,9 +273,9 @@ class Program:
                 for i in range(0, len(code), _INSTRUCTION_BYTES)
             )
             return cls.from_metadata(config, json.loads(metadata_json), words, image)
-        except (ConfigError, ValueError, TypeError) as error:
-            if isinstance(error, ProgramError):
-                raise
+        except ProgramError:
+            raise
+        except (ValueError, TypeError) as error:
             raise ProgramError(f"{source}: {error}") from None
 
     @classmethod
@@ -374,9 +374,3 @@ def _json_bytes(values: dict[str, Any]) -> bytes:
 
 def _which_to_update(file_is_newer: bool) -> str:
     return "update lutcore" if file_is_newer else "compile the layer again"
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -14,6 +14,9 @@ __all__ = ["Tiling", "plan_tiling"]
 
 # A block of tiles may lose this much to ragged or narrow blocks before a larger one is taken.
 _TOLERANCE = 1.02
+# Sections are padded to whole beats. Blocks that this makes larger than the content times this are
+# avoided: an image should not exceed the checkpoint's bytes by 2 %.
+_PADDING = 1.005
 # Activations should take no more than this share of the bus while they are streamed.
 _X_SHARE = 0.75
 
@@ -106,7 +109,8 @@ def plan_tiling(form: BlockFormat, n: int, k: int) -> Tiling:
 
     The block of tiles is as small as hides the fill of the tables (and the streaming of
     activations) behind the lookups of all planes of its tiles, because the first block's load is
-    hidden by nothing and K needs the room. The columns are as many as fit, balanced.
+    hidden by nothing and K needs the room; larger only where that saves padding. The columns are as
+    many as fit, balanced.
 
     Every layer with no more planes than the core fits: `CoreConfig` guarantees room for one step
     and one group's scales of a tile.
@@ -129,9 +133,19 @@ def plan_tiling(form: BlockFormat, n: int, k: int) -> Tiling:
         last = max(rest * form.planes, hidden) if rest else 0
         return full * max(tiles * form.planes, hidden) + last
 
-    least = min(cost(tiles) for tiles in range(1, limit + 1))
-    tiles = next(t for t in range(1, limit + 1) if cost(t) <= _TOLERANCE * least)
-    return Tiling(form, n, k, tiles, _plan_chunk(form, k, tiles))
+    enough = _TOLERANCE * min(cost(tiles) for tiles in range(1, limit + 1))
+    candidates = [tiles for tiles in range(1, limit + 1) if cost(tiles) <= enough]
+    content = form.code_bytes(total, k) + form.scale_bytes(total, k)
+    best, least = None, 0
+    for tiles in candidates:
+        tiling = Tiling(form, n, k, tiles, _plan_chunk(form, k, tiles))
+        size = tiling.image_bytes(bias=False)
+        if best is None or size < least:
+            best, least = tiling, size
+        if least <= _PADDING * content:
+            break
+    assert best is not None
+    return best
 
 
 def _plan_chunk(form: BlockFormat, k: int, tiles: int) -> int:

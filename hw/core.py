@@ -1,0 +1,451 @@
+"""The core: units, buffers, tokens, bus masters and control, wired together."""
+
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from lutcore.hw.array import ArrayUnit
+from lutcore.hw.axi import Axi4, Axi4Lite, forward
+from lutcore.hw.buffers import SlotBuffer
+from lutcore.hw.config import CoreConfig
+from lutcore.hw.csr import COUNTER_UNITS, Region
+from lutcore.hw.csr_file import CounterBank, CsrFile, status_word
+from lutcore.hw.dma import ReadMaster, Window, WriteMaster, command_layout
+from lutcore.hw.fetch import Fetch
+from lutcore.hw.isa import INSTRUCTIONS, Cause, Opcode, Token, Unit
+from lutcore.hw.loaders import ActivationLoader, WeightLoader, write_signature
+from lutcore.hw.nest import Nest
+from lutcore.hw.results import FinalUnit, StoreUnit
+from lutcore.hw.scale import ScaleUnit
+from lutcore.hw.supervisor import ErrorPort, Supervisor, TokenBank
+from lutcore.hw.table import TableUnit
+from lutcore.hw.util import State
+
+__all__ = ["Core"]
+
+#: Clients of the read master, in its order.
+READERS = ("fetch", "ldx", "ldw")
+
+
+class _Engine(wiring.Component):
+    """Everything that a soft reset clears: units, buffers, tokens and requests.
+
+    Members
+    -------
+    launch, run
+        From the supervisor.
+    length, expect, bases, sizes
+        Settings of the host.
+    commands, responses
+        To the read master, per client.
+    write_command, write_data
+        To the write master.
+    bus_idle
+        Nothing outstanding on the bus.
+    """
+
+    def __init__(self, config: CoreConfig) -> None:
+        self.config = config
+        self.fetch = Fetch(config)
+        self.windows = {
+            "fetch": Window(config.bus_width),
+            "ldx": Window(config.bus_width),
+            "ldw": Window(config.bus_width),
+            "store": Window(config.bus_width, lengths="bytes"),
+        }
+        requests = stream.Signature(command_layout())
+        response = data.StructLayout({"data": config.bus_width, "last": 1})
+        written = data.StructLayout({"data": config.bus_width, "strobe": config.beat_bytes})
+        regions = len(Region)
+        super().__init__(
+            {
+                "launch": In(1),
+                "length": In(32),
+                "expect": In(64),
+                "bases": In(data.ArrayLayout(40, regions)),
+                "sizes": In(data.ArrayLayout(32, regions)),
+                "commands": Out(requests).array(len(READERS)),
+                "responses": In(stream.Signature(response)).array(len(READERS)),
+                "write_command": Out(requests),
+                "write_data": Out(stream.Signature(written)),
+                "bus_idle": In(1),
+                "read_error": In(1),
+                "read_error_client": In(range(len(READERS))),
+                "write_error": In(1),
+                "finished": Out(1),
+                "errors": Out(data.ArrayLayout(ErrorPort, self.error_sources)),
+                "progress": Out(1),
+                "stalled_at": Out(16),
+                "running_at": Out(16),
+                "states": Out(data.ArrayLayout(State, len(COUNTER_UNITS))),
+                "lookup": Out(1),
+            }
+        )
+
+    #: Reasons to stop that come from the engine; see ``elaborate``.
+    error_sources = 14
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self.config
+        m.submodules.fetch = fetch = self.fetch
+        windows = self.windows
+        for name, window in windows.items():
+            m.submodules[f"window_{name}"] = window
+        regions = {
+            "fetch": Region.PROGRAM,
+            "ldx": Region.ACTIVATIONS,
+            "ldw": Region.WEIGHTS,
+            "store": Region.RESULTS,
+        }
+        for name, window in windows.items():
+            m.d.comb += [
+                window.base.eq(self.bases[regions[name]]),
+                window.size.eq(self.sizes[regions[name]]),
+            ]
+
+        # Units.
+        m.submodules.table = table = TableUnit(cfg)
+        m.submodules.array = array = ArrayUnit(cfg)
+        m.submodules.scale = scale = ScaleUnit(cfg)
+        m.submodules.final = final = FinalUnit(cfg)
+        m.submodules.store = store = StoreUnit(cfg)
+        beat = cfg.bus_width
+        x_words = table.reader.slot_words
+        scale_write = write_signature(scale.word_bits, beat, scale.slot_words)
+        bias_write = write_signature(final.bias_width, beat, final.bias_slot_words)
+        x_bits = max(beat, cfg.x_word_bits)
+        m.submodules.ldw = ldw = WeightLoader(cfg, scale_write=scale_write, bias_write=bias_write)
+        m.submodules.ldx = ldx = ActivationLoader(cfg, write=write_signature(x_bits, beat, x_words))
+
+        # Buffers.
+        buffers = {
+            "weights": (ldw.weights, array.buffer, array.stored_bits, ldw.unpacker.piece, cfg.weight_words),
+            "scales": (ldw.scales, scale.buffer, scale.word_bits, beat, scale.slot_words),
+            "biases": (ldw.biases, final.bias, final.bias_width, beat, final.bias_slot_words),
+            "activations": (ldx.buffer, table.buffer, x_bits, beat, x_words),
+        }
+        for name, (writer, reader, width, piece, words) in buffers.items():
+            buffer = SlotBuffer(width=width, piece=piece, slot_words=words)
+            m.submodules[f"{name}_buffer"] = buffer
+            wiring.connect(m, reader, buffer.read)
+            for port in ("write_enable", "write_slot", "write_word", "write_data", "begin", "done"):
+                m.d.comb += getattr(buffer, port).eq(getattr(writer, port))
+
+        # Instructions: loops go to the nests, fields and number are kept per unit.
+        nests, fields, numbers = {}, {}, {}
+        opcodes = {Unit.LDW: Opcode.LDW, Unit.LDX: Opcode.LDX, Unit.MMA: Opcode.MMA, Unit.STY: Opcode.STY}
+        for unit in Unit:
+            name = unit.name.lower()
+            # Strides of MMA are offsets in the activation buffer.
+            width = len(table.reader.seek_word) if unit == Unit.MMA else 40
+            nest = Nest(address_width=width)
+            m.submodules[f"nest_{name}"] = nest
+            layout = INSTRUCTIONS[opcodes[unit]].layout
+            held = Signal(layout, name=f"{name}_fields")
+            number = Signal(16, name=f"{name}_number")
+            now = data.View(layout, fetch.word)
+            m.d.comb += [
+                nest.push.valid.eq(fetch.loop_valid[unit]),
+                nest.start.eq(fetch.start[unit]),
+            ]
+            for field in nest.push.payload.shape().members:
+                m.d.comb += nest.push.payload[field].eq(fetch.loop[field])
+            if unit != Unit.MMA:
+                m.d.comb += nest.base.eq(now.base)
+            with m.If(fetch.start[unit]):
+                m.d.sync += [held.eq(fetch.word), number.eq(fetch.instruction)]
+            nests[unit], fields[unit], numbers[unit] = nest, held, number
+
+        for unit, consumer in ((Unit.LDW, ldw), (Unit.LDX, ldx), (Unit.STY, store), (Unit.MMA, table)):
+            nest, body = nests[unit], consumer.body
+            m.d.comb += [
+                body.valid.eq(nest.o.valid),
+                nest.o.ready.eq(body.ready),
+            ]
+            for field in nest.o.payload.shape().members:
+                m.d.comb += body.payload[field].eq(nest.o.payload[field])
+        m.d.comb += [
+            nests[Unit.MMA].advance.eq(table.body.valid & table.body.ready),
+            nests[Unit.LDW].advance.eq(ldw.advance),
+            nests[Unit.LDW].next_address.eq(ldw.next_address),
+            nests[Unit.LDX].advance.eq(ldx.advance),
+            nests[Unit.LDX].next_address.eq(ldx.next_address),
+            nests[Unit.STY].advance.eq(store.advance),
+            table.fields.eq(fields[Unit.MMA]),
+            ldw.fields.eq(fields[Unit.LDW]),
+            ldx.fields.eq(fields[Unit.LDX]),
+        ]
+        for unit in (table, array, scale, final, store, ldw):
+            m.d.comb += unit.layer.eq(fetch.layer)
+        for unit in (table, array, scale, final):
+            m.d.comb += unit.start.eq(fetch.start[Unit.MMA])
+        m.d.comb += [ldw.start.eq(fetch.start[Unit.LDW]), ldx.start.eq(fetch.start[Unit.LDX])]
+
+        # The chain of MMA.
+        wiring.connect(m, table.o_set, array.i)
+        wiring.connect(m, table.o_run, scale.i)
+        wiring.connect(m, table.o_rows, final.rows)
+        wiring.connect(m, scale.o, final.i)
+        wiring.connect(m, final.o, store.i)
+        m.d.comb += [
+            array.write_enable.eq(table.write_enable),
+            array.write_address.eq(table.write_address),
+            array.write_data.eq(table.write_data),
+            table.release.eq(array.release),
+            scale.acc_valid.eq(array.o_valid),
+            scale.acc_sums.eq(array.o_sums),
+            array.o_pop.eq(scale.acc_pop),
+            scale.freed.eq(final.freed),
+            scale.sum_slot.eq(final.sum_slot),
+            scale.sum_word.eq(final.sum_word),
+            scale.sum_enable.eq(final.sum_enable),
+            final.sum_data.eq(scale.sum_data),
+            self.lookup.eq(array.issue),
+        ]
+
+        # Tokens.
+        m.submodules.tokens = tokens = TokenBank()
+        token_word = data.View(INSTRUCTIONS[Opcode.TOKEN].layout, fetch.word)
+        ends = {
+            "w": (ldw.w_take, ldw.w_give, array.w_take, array.w_give),
+            "s": (ldw.s_take, ldw.s_give, scale.s_take, scale.s_give),
+            "x": (ldx.x_take, ldx.x_give, table.x_take, table.x_give),
+            "b": (ldw.b_take, ldw.b_give, final.b_take, final.b_give),
+        }
+        for name, (free_take, full_give, full_take, free_give) in ends.items():
+            free, full = Token[f"{name.upper()}_FREE"], Token[f"{name.upper()}_FULL"]
+            m.d.comb += [
+                tokens.take[free].eq(free_take),
+                tokens.give[full].eq(full_give),
+                tokens.take[full].eq(full_take),
+                tokens.give[free].eq(free_give),
+            ]
+        m.d.comb += [
+            tokens.add.eq(fetch.token_add),
+            tokens.counter.eq(token_word.counter),
+            tokens.count.eq(token_word.count),
+            ldw.w_available.eq(tokens.available[Token.W_FREE]),
+            ldw.s_available.eq(tokens.available[Token.S_FREE]),
+            ldw.b_available.eq(tokens.available[Token.B_FREE]),
+            ldx.x_available.eq(tokens.available[Token.X_FREE]),
+            array.w_available.eq(tokens.available[Token.W_FULL]),
+            scale.s_available.eq(tokens.available[Token.S_FULL]),
+            final.b_available.eq(tokens.available[Token.B_FULL]),
+            table.x_available.eq(tokens.available[Token.X_FULL]),
+        ]
+
+        # Memory.
+        requesters = {"fetch": fetch, "ldx": ldx, "ldw": ldw}
+        for client, name in enumerate(READERS):
+            unit, window = requesters[name], windows[name]
+            m.d.comb += [
+                window.i.valid.eq(unit.command.valid),
+                window.i.payload.offset.eq(unit.command.payload.offset),
+                window.i.payload.length.eq(unit.command.payload.beats),
+                unit.command.ready.eq(window.i.ready),
+                unit.i.valid.eq(self.responses[client].valid),
+                unit.i.payload.eq(self.responses[client].payload.data),
+                self.responses[client].ready.eq(unit.i.ready),
+            ]
+            wiring.connect(m, window.o, wiring.flipped(self.commands[client]))
+        window = windows["store"]
+        m.d.comb += [
+            window.i.valid.eq(store.command.valid),
+            window.i.payload.offset.eq(store.command.payload.offset),
+            window.i.payload.length.eq(store.command.payload.bytes),
+            store.command.ready.eq(window.i.ready),
+            self.write_data.valid.eq(store.o.valid),
+            self.write_data.payload.eq(store.o.payload),
+            store.o.ready.eq(self.write_data.ready),
+        ]
+        wiring.connect(m, window.o, wiring.flipped(self.write_command))
+
+        # What is under way.
+        busy = Signal(len(Unit))
+        mma_active = table.active | array.active | scale.active | final.active
+        windows_busy = Cat(window.busy for window in windows.values()).any()
+        m.d.comb += [
+            busy[Unit.LDW].eq(nests[Unit.LDW].busy | ldw.active),
+            busy[Unit.LDX].eq(nests[Unit.LDX].busy | ldx.active),
+            busy[Unit.MMA].eq(nests[Unit.MMA].busy | mma_active),
+            busy[Unit.STY].eq(nests[Unit.STY].busy | store.active),
+            fetch.unit_busy.eq(busy),
+            fetch.all_idle.eq(~busy.any() & ~windows_busy & self.bus_idle),
+            fetch.launch.eq(self.launch),
+            fetch.length.eq(self.length),
+            fetch.expect.eq(self.expect),
+            self.finished.eq(fetch.finished),
+        ]
+
+        # Reasons to stop, the most telling first.
+        def because(condition, cause: Cause, number) -> ErrorPort:
+            reason = Signal(ErrorPort)
+            m.d.comb += [
+                reason.valid.eq(condition),
+                reason.cause.eq(cause),
+                reason.instruction.eq(number),
+            ]
+            return reason
+
+        of = numbers
+        reader = Mux(
+            self.read_error_client == READERS.index("fetch"),
+            fetch.instruction,
+            Mux(self.read_error_client == READERS.index("ldx"), of[Unit.LDX], of[Unit.LDW]),
+        )
+        over = tokens.overflow
+        free_over = Cat(over[Token[f"{n}_FREE"]] for n in "WSXB").any()
+        reasons = [
+            fetch.error,
+            because(self.read_error, Cause.READ_ERROR, reader),
+            because(self.write_error, Cause.WRITE_ERROR, of[Unit.STY]),
+            because(windows["fetch"].error, Cause.BOUNDS, fetch.instruction),
+            because(windows["ldx"].error, Cause.BOUNDS, of[Unit.LDX]),
+            because(windows["ldw"].error, Cause.BOUNDS, of[Unit.LDW]),
+            because(windows["store"].error, Cause.BOUNDS, of[Unit.STY]),
+            because(ldx.operand_error, Cause.OPERAND, of[Unit.LDX]),
+            because(ldw.operand_error, Cause.OPERAND, of[Unit.LDW]),
+            because(table.operand_error | scale.operand_error, Cause.OPERAND, of[Unit.MMA]),
+            because(store.operand_error, Cause.OPERAND, of[Unit.STY]),
+            because(tokens.add_overflow, Cause.TOKEN, fetch.instruction),
+            because(free_over, Cause.TOKEN, of[Unit.MMA]),
+            because(over.any(), Cause.TOKEN, Mux(over[Token.X_FULL], of[Unit.LDX], of[Unit.LDW])),
+        ]
+        assert len(reasons) == self.error_sources
+        m.d.comb += [self.errors[i].eq(reason) for i, reason in enumerate(reasons)]
+
+        # The oldest instruction that is not finished.
+        oldest = fetch.instruction
+        for unit in Unit:
+            older = busy[unit] & (numbers[unit] < oldest)
+            oldest = Mux(older, numbers[unit], oldest)
+        units = {
+            "fetch": fetch,
+            "ldw": ldw,
+            "ldx": ldx,
+            "table": table,
+            "array": array,
+            "scale": scale,
+            "final": final,
+            "store": store,
+        }
+        m.d.comb += [self.states[i].eq(units[name].state) for i, name in enumerate(COUNTER_UNITS)]
+        working = Cat(unit.state == State.BUSY for unit in units.values()).any()
+        nest_moves = Cat(nest.o.valid & nest.o.ready for nest in nests.values()).any()
+        m.d.sync += self.progress.eq(working | nest_moves)
+        m.d.sync += [self.stalled_at.eq(oldest), self.running_at.eq(oldest)]
+        return m
+
+
+class Core(wiring.Component):
+    """The LUT tensor core.
+
+    Members
+    -------
+    control
+        AXI4-Lite slave: registers of :mod:`lutcore.hw.csr`.
+    bus
+        AXI4 master.
+    irq
+        Level, until cleared in IRQ.
+    """
+
+    def __init__(self, config: CoreConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "control": In(Axi4Lite(12)),
+                "bus": Out(Axi4(config.bus_width)),
+                "irq": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self.config
+        m.submodules.registers = registers = CsrFile(cfg)
+        m.submodules.counters = counters = CounterBank()
+        m.submodules.supervisor = supervisor = Supervisor(_Engine.error_sources)
+        m.submodules.reader = reader = ReadMaster(cfg.bus_width, len(READERS))
+        m.submodules.writer = writer = WriteMaster(cfg.bus_width)
+        engine = _Engine(cfg)
+        m.submodules.engine = ResetInserter(supervisor.unit_reset)(engine)
+
+        wiring.connect(m, wiring.flipped(self.control), registers.axi)
+        forward(m, reader.bus, self.bus)
+        forward(m, writer.bus, self.bus)
+        for client in range(len(READERS)):
+            wiring.connect(m, engine.commands[client], reader.commands[client])
+            wiring.connect(m, reader.responses[client], engine.responses[client])
+        wiring.connect(m, engine.write_command, writer.command)
+        wiring.connect(m, engine.write_data, writer.i)
+
+        settings = registers.settings
+        for region in Region:
+            m.d.comb += [
+                engine.bases[region].eq(
+                    Cat(settings[f"{region.name}_BASE_LO"], settings[f"{region.name}_BASE_HI"])
+                ),
+                engine.sizes[region].eq(settings[f"{region.name}_SIZE"]),
+            ]
+        bus_idle = Signal()
+        m.d.comb += [
+            bus_idle.eq(reader.idle & writer.idle),
+            engine.launch.eq(supervisor.launch),
+            engine.length.eq(settings["PROGRAM_LENGTH"]),
+            engine.expect.eq(Cat(settings["EXPECT_LO"], settings["EXPECT_HI"])),
+            engine.bus_idle.eq(bus_idle),
+            engine.read_error.eq(reader.error),
+            engine.read_error_client.eq(reader.error_client),
+            engine.write_error.eq(writer.error),
+            reader.abort.eq(supervisor.abort),
+            writer.abort.eq(supervisor.abort),
+            supervisor.start.eq(registers.start),
+            supervisor.soft_reset.eq(registers.soft_reset),
+            supervisor.finished.eq(engine.finished),
+            supervisor.errors.eq(engine.errors),
+            supervisor.progress.eq(engine.progress),
+            supervisor.bus_idle.eq(bus_idle),
+            supervisor.stalled_at.eq(engine.stalled_at),
+            supervisor.running_at.eq(engine.running_at),
+            supervisor.budget.eq(Cat(settings["BUDGET_LO"], settings["BUDGET_HI"])),
+            registers.busy.eq(supervisor.busy),
+            registers.interrupt.eq(supervisor.interrupt),
+            self.irq.eq(registers.irq),
+            counters.clear.eq(supervisor.launch),
+            counters.run.eq(supervisor.run),
+        ]
+        # Simulations read this register by its name, for the timeline.
+        trace_state = Signal.like(engine.states, name="trace_state")
+        m.d.sync += trace_state.eq(engine.states)
+        m.d.comb += counters.states.eq(trace_state)
+
+        # Read-only registers.
+        values = registers.values
+        status = status_word(
+            busy=supervisor.busy,
+            done=supervisor.done,
+            error=supervisor.error,
+            draining=supervisor.draining,
+            hung=supervisor.hung,
+            cause=supervisor.cause,
+            instruction=supervisor.instruction,
+        )
+        totals = {"LOOKUPS": engine.lookup, "READ_BEATS": reader.beat, "WRITE_BEATS": writer.beat}
+        m.d.comb += values["STATUS"].eq(status)
+        wide = {"CYCLES": supervisor.cycles}
+        for name, strobe in totals.items():
+            total = Signal(40, name=name.lower())
+            with m.If(supervisor.launch):
+                m.d.sync += total.eq(0)
+            with m.Elif(strobe):
+                m.d.sync += total.eq(total + 1)
+            wide[name] = total
+        for index, unit in enumerate(COUNTER_UNITS):
+            wide[f"{unit.upper()}_BUSY"] = counters.busy[index]
+            wide[f"{unit.upper()}_WAIT_IN"] = counters.wait_in[index]
+            wide[f"{unit.upper()}_WAIT_OUT"] = counters.wait_out[index]
+        for name, value in wide.items():
+            m.d.comb += [values[f"{name}_LO"].eq(value[:32]), values[f"{name}_HI"].eq(value[32:])]
+        return m

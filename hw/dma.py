@@ -1,0 +1,477 @@
+"""Bus masters: what turns requests of any length into AXI4 bursts.
+
+Requests pass a :class:`Window`, which checks them against the region that the host opened, and go
+to the one :class:`ReadMaster` or :class:`WriteMaster` of the core::
+
+    units ─ offset, length ─► Window ─ address, beats ─► ReadMaster  ─► AR … R ─► units
+                                 └─► error               WriteMaster ─► AW, W … B
+
+Bursts end where ``burst`` beats from an aligned address end, so that the first and the last of a
+request may be shorter and none straddles 4 KiB.
+"""
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out
+
+from lutcore.hw.axi import (
+    ADDRESS_WIDTH,
+    BOUNDARY,
+    BURST_INCR,
+    CACHE_BUFFERABLE,
+    Axi4Read,
+    Axi4Write,
+)
+
+__all__ = ["BEATS_WIDTH", "ReadMaster", "Window", "WriteMaster", "command_layout"]
+
+#: Bits of the length of a request, in beats or bytes.
+BEATS_WIDTH = 24
+#: Bits of an address below which every region is aligned.
+REGION_ALIGNMENT = 6
+
+
+def command_layout() -> data.StructLayout:
+    """A request to a master: byte address of the first beat, a multiple of a beat; beats, >= 1."""
+    return data.StructLayout({"address": ADDRESS_WIDTH, "beats": BEATS_WIDTH})
+
+
+def _log2(value: int) -> int:
+    return value.bit_length() - 1
+
+
+class Window(wiring.Component):
+    """Places requests in a region of memory and refuses those that leave it.
+
+    One request in three cycles.
+
+    Parameters
+    ----------
+    bus_width
+        Bits of a beat.
+    lengths
+        ``"beats"``: requests of whole beats at aligned offsets, others are refused;
+        ``"bytes"``: any bytes, for which the beats that hold them are requested.
+
+    Members
+    -------
+    base, size
+        The region: 64-byte aligned address, bytes. Constant while requests are under way.
+    i
+        Requests: byte ``offset`` in the region, ``length`` >= 1.
+    o
+        The same as :func:`command_layout`.
+    error
+        Pulse: a request is outside the region (or not aligned) and was dropped.
+    busy
+        A request is being checked or waits on ``o``.
+    """
+
+    def __init__(self, bus_width: int, *, lengths: str = "beats") -> None:
+        if lengths not in ("beats", "bytes"):
+            raise TypeError(f"Lengths must be 'beats' or 'bytes', not {lengths!r}")
+        self.bus_width = bus_width
+        self.lengths = lengths
+        request = data.StructLayout({"offset": ADDRESS_WIDTH, "length": BEATS_WIDTH})
+        super().__init__(
+            {
+                "base": In(ADDRESS_WIDTH),
+                "size": In(32),
+                "i": In(stream.Signature(request)),
+                "o": Out(stream.Signature(command_layout())),
+                "error": Out(1),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        shift = _log2(self.bus_width // 8)
+        offset, length = self.i.payload.offset, self.i.payload.length
+        whole = self.lengths == "beats"
+        # The end is counted in the unit of the length.
+        unit = shift if whole else 0
+        end = Signal(max(32 - unit, BEATS_WIDTH) + 1)
+        outside = Signal()
+        command = self.o.payload
+        aligned = Cat(Const(0, shift), offset[shift:])
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += [
+                    command.address.eq(
+                        Cat(
+                            aligned[:REGION_ALIGNMENT],
+                            self.base[REGION_ALIGNMENT:] + aligned[REGION_ALIGNMENT:],
+                        )
+                    ),
+                    end.eq(offset[unit:32] + length),
+                    outside.eq(offset[32:].any() | (offset[:unit].any() if unit else 0)),
+                ]
+                if whole:
+                    m.d.sync += command.beats.eq(length)
+                else:
+                    reach = length + offset[:shift] + ((1 << shift) - 1)
+                    m.d.sync += command.beats.eq(reach >> shift)
+                with m.If(self.i.valid):
+                    m.next = "CHECK"
+            with m.State("CHECK"):
+                m.d.comb += self.busy.eq(1)
+                with m.If(outside | (end > self.size[unit:])):
+                    m.d.comb += self.error.eq(1)
+                    m.next = "IDLE"
+                with m.Else():
+                    m.next = "ISSUE"
+            with m.State("ISSUE"):
+                m.d.comb += [self.busy.eq(1), self.o.valid.eq(1)]
+                with m.If(self.o.ready):
+                    m.next = "IDLE"
+        return m
+
+
+class _Splitter(wiring.Component):
+    """Cuts the requests of several clients into bursts, one per cycle, clients in turn.
+
+    Members
+    -------
+    commands
+        One stream of :func:`command_layout` for each client.
+    enable
+        A burst may be issued in this cycle.
+    flush
+        Drop all requests.
+    issued, following
+        Strobe: a burst enters the register behind ``o``; which one it is.
+    o
+        Bursts: address, ``length`` (beats - 1), ``client``, ``final`` (the request's last).
+    busy
+        A request has bursts to come.
+    """
+
+    def __init__(self, bus_width: int, *, clients: int, burst: int) -> None:
+        self.bus_width, self.clients, self.burst = bus_width, clients, burst
+        layout = data.StructLayout(
+            {
+                "address": ADDRESS_WIDTH,
+                "length": _log2(burst),
+                "client": range(max(2, clients)),
+                "final": 1,
+            }
+        )
+        super().__init__(
+            {
+                "commands": In(stream.Signature(command_layout())).array(clients),
+                "enable": In(1),
+                "flush": In(1),
+                "issued": Out(1),
+                "following": Out(layout),
+                "o": Out(stream.Signature(layout)),
+                "busy": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        beat = _log2(self.bus_width // 8)
+        block = beat + _log2(self.burst)  # bits of an address below which bursts do not carry
+        # A request: number of its block of `burst` beats, position of the first beat there, and
+        # of the last beat as seen from the start of that block.
+        request = data.StructLayout(
+            {
+                "page": ADDRESS_WIDTH - block,
+                "low": block - beat,
+                "final_low": block - beat,
+                "blocks": BEATS_WIDTH - (block - beat) + 1,
+            }
+        )
+        requests = Array(Signal(request, name=f"request_{n}") for n in range(self.clients))
+        waiting = Signal(self.clients)
+        chosen = Signal(range(max(2, self.clients)))
+        latest = Signal.like(chosen)
+        current = Signal(request)
+
+        # The client after the one that came last goes first.
+        with m.Switch(latest):
+            for last in range(self.clients):
+                with m.Case(last):
+                    for distance in reversed(range(1, self.clients + 1)):
+                        candidate = (last + distance) % self.clients
+                        with m.If(waiting[candidate]):
+                            m.d.comb += chosen.eq(candidate)
+
+        following = self.following
+        final_low = Mux(following.final, current.final_low, self.burst - 1)
+        m.d.comb += [
+            current.eq(requests[chosen]),
+            following.address.eq(Cat(Const(0, beat), current.low, current.page)),
+            following.final.eq(current.blocks == 0),
+            following.length.eq(final_low - current.low),
+            following.client.eq(chosen),
+            self.issued.eq(
+                self.enable & ~self.flush & waiting.any() & (~self.o.valid | self.o.ready)
+            ),
+            self.busy.eq(waiting.any()),
+        ]
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(self.issued):
+            m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(following), latest.eq(chosen)]
+
+        for client in range(self.clients):
+            command = self.commands[client]
+            mine = Signal(name=f"issued_{client}")
+            m.d.comb += [
+                mine.eq(self.issued & (chosen == client)),
+                command.ready.eq(~waiting[client] | (mine & following.final)),
+            ]
+            address = command.payload.address
+            low = address[beat:block]
+            last = Signal(BEATS_WIDTH + 1, name=f"last_{client}")
+            m.d.comb += last.eq(low + command.payload.beats - 1)
+            with m.If(command.ready):
+                m.d.sync += [
+                    waiting[client].eq(command.valid),
+                    requests[client].page.eq(address[block:]),
+                    requests[client].low.eq(low),
+                    requests[client].final_low.eq(last[: block - beat]),
+                    requests[client].blocks.eq(last[block - beat :]),
+                ]
+            with m.Elif(mine):
+                m.d.sync += [
+                    requests[client].page.eq(current.page + 1),
+                    requests[client].low.eq(0),
+                    requests[client].blocks.eq(current.blocks - 1),
+                ]
+            with m.If(self.flush):
+                m.d.sync += waiting[client].eq(0)
+        return m
+
+
+def _check_master(bus_width: int, outstanding: int, burst: int) -> int:
+    """The burst length, cut to what AXI4 allows on this bus."""
+    if not isinstance(burst, int) or burst < 2 or burst & (burst - 1):
+        raise TypeError(f"Burst must be a power of two of at least 2 beats, not {burst!r}")
+    if not isinstance(outstanding, int) or outstanding < 1:
+        raise TypeError(f"Outstanding must be a positive number of bursts, not {outstanding!r}")
+    return min(burst, 256, BOUNDARY // (bus_width // 8))
+
+
+class ReadMaster(wiring.Component):
+    """Reads memory for several clients over the read channels of one AXI4 master.
+
+    Bursts of different clients take turns, so that a long request delays another client by one
+    burst only; each client gets its beats in order. A client must be able to take what it asked
+    for without waiting for another client's data, since all share one channel. One address and
+    one beat per cycle; two cycles from request to ARVALID, one from R to the client.
+
+    Parameters
+    ----------
+    bus_width
+        Bits of the data bus.
+    clients
+        Number of clients.
+    outstanding
+        Bursts under way at most.
+    burst
+        Beats per burst at most, a power of two; lowered to 4 KiB where that is less.
+
+    Members
+    -------
+    bus
+        AXI4 read channels.
+    commands
+        For each client, requests of :func:`command_layout`.
+    responses
+        For each client, the beats: ``data`` and ``last`` (of the request).
+    abort
+        Level: issue no further burst, drop requests, swallow what is outstanding.
+    idle
+        Nothing is outstanding on the bus, and no request waits.
+    beat
+        Strobe: a beat was transferred.
+    error, error_client
+        Strobe: a beat came with SLVERR or DECERR; whose it was. Its data are delivered.
+    """
+
+    def __init__(
+        self, bus_width: int, clients: int, *, outstanding: int = 8, burst: int = 32
+    ) -> None:
+        if not isinstance(clients, int) or clients < 1:
+            raise TypeError(f"Clients must be a positive integer, not {clients!r}")
+        self.burst = _check_master(bus_width, outstanding, burst)
+        self.bus_width, self.clients, self.outstanding = bus_width, clients, outstanding
+        response = data.StructLayout({"data": bus_width, "last": 1})
+        super().__init__(
+            {
+                "bus": Out(Axi4Read(bus_width)),
+                "commands": In(stream.Signature(command_layout())).array(clients),
+                "responses": Out(stream.Signature(response)).array(clients),
+                "abort": In(1),
+                "idle": Out(1),
+                "beat": Out(1),
+                "error": Out(1),
+                "error_client": Out(range(max(2, clients))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bus = self.bus
+        m.submodules.splitter = splitter = _Splitter(
+            self.bus_width, clients=self.clients, burst=self.burst
+        )
+        for outer, inner in zip(self.commands, splitter.commands, strict=True):
+            wiring.connect(m, wiring.flipped(outer), inner)
+
+        # Whose bursts are under way, in order; an entry is made before ARVALID rises.
+        owner = data.StructLayout({"client": splitter.following.client.shape(), "final": 1})
+        m.submodules.owners = owners = SyncFIFO(width=owner.size, depth=self.outstanding)
+        made = data.View(owner, owners.w_data)
+        head = data.View(owner, owners.r_data)
+        m.d.comb += [
+            splitter.enable.eq(owners.w_rdy),
+            splitter.flush.eq(self.abort),
+            owners.w_en.eq(splitter.issued),
+            made.client.eq(splitter.following.client),
+            made.final.eq(splitter.following.final),
+            bus.araddr.eq(splitter.o.payload.address),
+            bus.arlen.eq(splitter.o.payload.length),
+            bus.arsize.eq(_log2(self.bus_width // 8)),
+            bus.arburst.eq(BURST_INCR),
+            bus.arcache.eq(CACHE_BUFFERABLE),
+            bus.arvalid.eq(splitter.o.valid),
+            splitter.o.ready.eq(bus.arready),
+        ]
+
+        # A register between the bus and the clients.
+        held = Signal(self.clients)
+        held_data = Signal(self.bus_width)
+        held_last = Signal()
+        taken = Signal()
+        for client, response in enumerate(self.responses):
+            m.d.comb += [
+                response.valid.eq(held[client]),
+                response.payload.data.eq(held_data),
+                response.payload.last.eq(held_last),
+            ]
+        m.d.comb += [
+            taken.eq((held & Cat(response.ready for response in self.responses)).any()),
+            bus.rready.eq(owners.r_rdy & (self.abort | taken | ~held.any())),
+            self.beat.eq(bus.rvalid & bus.rready),
+            owners.r_en.eq(self.beat & bus.rlast),
+            self.idle.eq(~owners.r_rdy & ~splitter.busy),
+        ]
+        with m.If(self.beat):
+            m.d.sync += [held_data.eq(bus.rdata), held_last.eq(bus.rlast & head.final)]
+        with m.If(self.abort):
+            m.d.sync += held.eq(0)
+        with m.Elif(bus.rready | taken):
+            m.d.sync += held.eq(Mux(self.beat, 1 << head.client, 0))
+        m.d.sync += [
+            self.error.eq(self.beat & bus.rresp[1]),
+            self.error_client.eq(head.client),
+        ]
+        return m
+
+
+class WriteMaster(wiring.Component):
+    """Writes memory over the write channels of one AXI4 master.
+
+    The address of a burst is issued when its first beat is there. One beat per cycle within a
+    burst, and one cycle between bursts.
+
+    Parameters
+    ----------
+    bus_width
+        Bits of the data bus.
+    outstanding
+        Bursts without their response at most.
+    burst
+        Beats per burst at most, a power of two; lowered to 4 KiB where that is less.
+
+    Members
+    -------
+    bus
+        AXI4 write channels.
+    command
+        Requests of :func:`command_layout`.
+    i
+        Their beats: ``data`` and ``strobe`` (a bit per byte).
+    abort
+        Level: issue no further burst, drop requests; bursts that were issued are completed with
+        beats that write nothing.
+    idle
+        No request waits, and every burst has its response.
+    beat
+        Strobe: a beat was transferred.
+    error
+        Strobe: a response was SLVERR or DECERR.
+    """
+
+    def __init__(self, bus_width: int, *, outstanding: int = 8, burst: int = 32) -> None:
+        self.burst = _check_master(bus_width, outstanding, burst)
+        self.bus_width, self.outstanding = bus_width, outstanding
+        beat = data.StructLayout({"data": bus_width, "strobe": bus_width // 8})
+        super().__init__(
+            {
+                "bus": Out(Axi4Write(bus_width)),
+                "command": In(stream.Signature(command_layout())),
+                "i": In(stream.Signature(beat)),
+                "abort": In(1),
+                "idle": Out(1),
+                "beat": Out(1),
+                "error": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bus = self.bus
+        m.submodules.splitter = splitter = _Splitter(self.bus_width, clients=1, burst=self.burst)
+        wiring.connect(m, wiring.flipped(self.command), splitter.commands[0])
+
+        active = Signal()  # beats of an issued burst are still to come
+        left = Signal(range(self.burst))  # behind the next one
+        unanswered = Signal(range(self.outstanding + 1))
+        answered = Signal()
+        free = Signal()
+        load = Signal()
+        m.d.comb += [
+            splitter.enable.eq(self.i.valid & ~active & (unanswered != self.outstanding)),
+            splitter.flush.eq(self.abort),
+            bus.awaddr.eq(splitter.o.payload.address),
+            bus.awlen.eq(splitter.o.payload.length),
+            bus.awsize.eq(_log2(self.bus_width // 8)),
+            bus.awburst.eq(BURST_INCR),
+            bus.awcache.eq(CACHE_BUFFERABLE),
+            bus.awvalid.eq(splitter.o.valid),
+            splitter.o.ready.eq(bus.awready),
+            # A register before the bus: what has been offered there must not change on `abort`.
+            free.eq(~bus.wvalid | bus.wready),
+            load.eq(active & free & (self.i.valid | self.abort)),
+            self.i.ready.eq(active & free & ~self.abort),
+            bus.bready.eq(unanswered != 0),
+            answered.eq(bus.bvalid & bus.bready),
+            self.beat.eq(bus.wvalid & bus.wready),
+            self.idle.eq((unanswered == 0) & ~splitter.busy),
+        ]
+        with m.If(bus.wready):
+            m.d.sync += bus.wvalid.eq(0)
+        with m.If(load):
+            m.d.sync += [
+                bus.wvalid.eq(1),
+                bus.wdata.eq(self.i.payload.data),
+                bus.wstrb.eq(Mux(self.abort, 0, self.i.payload.strobe)),
+                bus.wlast.eq(left == 0),
+                left.eq(left - 1),
+                active.eq(left != 0),
+            ]
+        with m.If(splitter.issued):
+            m.d.sync += [active.eq(1), left.eq(splitter.following.length)]
+        m.d.sync += [
+            unanswered.eq(unanswered + splitter.issued - answered),
+            self.error.eq(answered & bus.bresp[1]),
+        ]
+        return m

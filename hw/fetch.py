@@ -1,0 +1,282 @@
+"""Fetch, check and dispatch: the program runs only if all of it is good.
+
+The whole program is read into the instruction memory, and every instruction is checked as it arrives by a
+decoder made from the instruction table. Only then are instructions handed to their units, in order.
+"""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from lutcore.hw.config import CoreConfig
+from lutcore.hw.isa import (
+    INSTRUCTION_BITS,
+    INSTRUCTIONS,
+    LOOP_LEVELS,
+    PROGRAM_MAX,
+    Cause,
+    Opcode,
+    Unit,
+)
+from lutcore.hw.nest import loop_layout
+from lutcore.hw.supervisor import ErrorPort
+from lutcore.hw.util import State
+
+__all__ = ["Checker", "Fetch"]
+
+#: Which instruction runs on which unit.
+UNIT_OPCODES = {Opcode[unit.name]: unit for unit in Unit}
+
+
+class Checker(wiring.Component):
+    """Decoder of one instruction word: whether it is legal, and if not, why.
+
+    Purely combinational; generated from the instruction table and this core's limits.
+    """
+
+    def __init__(self, config: CoreConfig) -> None:
+        self.config = config
+        super().__init__({"word": In(INSTRUCTION_BITS), "cause": Out(8)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self.config
+        limits = {"planes": cfg.planes, "last_lanes": cfg.lanes, "last_rows": cfg.rows}
+        with m.Switch(self.word[:8]):
+            for instruction in INSTRUCTIONS.values():
+                word = data.View(instruction.layout, self.word)
+                with m.Case(instruction.opcode):
+                    # The first bad field counts, so the last assigned wins from the back.
+                    for field in reversed(instruction.fields):
+                        low, high = field.limits
+                        own = limits.get(field.name, high)
+                        value = getattr(word, field.name)
+                        cause = Cause.RESERVED if field.choices else Cause.OPERAND
+                        top = min(high, own)
+                        if low > 0:
+                            with m.If(value < low):
+                                m.d.comb += self.cause.eq(cause)
+                        if not field.signed and top < (1 << field.width) - 1:
+                            with m.If(value > top):
+                                m.d.comb += self.cause.eq(cause)
+                    with m.If(word.reserved.any()):
+                        m.d.comb += self.cause.eq(Cause.RESERVED)
+            with m.Default():
+                m.d.comb += self.cause.eq(Cause.OPCODE)
+        return m
+
+
+class Fetch(wiring.Component):
+    """Reads, checks and dispatches a program.
+
+    Members
+    -------
+    launch
+        Pulse: begin. ``length`` instructions, made for the fingerprint ``expect``.
+    command, i
+        Request to the read master (offset 0 of the program region) and its beats.
+    loop_valid, loop_unit, loop
+        A loop for a unit that is idle.
+    start, word
+        Pulse for a unit that is idle; its instruction, valid with the pulse.
+    layer, layer_set, token_add
+        Layer registers; a pulse when they change; TOKEN in ``word``.
+    unit_busy, all_idle
+        Units at work; nothing at all is under way, writes included.
+    instruction
+        Number of the instruction that is being handled.
+    finished
+        Pulse: END, and everything idle.
+    error
+        Reason to stop.
+    """
+
+    def __init__(self, config: CoreConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "launch": In(1),
+                "length": In(32),
+                "expect": In(64),
+                "command": Out(stream.Signature(data.StructLayout({"offset": 40, "beats": 24}))),
+                "i": In(stream.Signature(config.bus_width)),
+                "loop_valid": Out(len(Unit)),
+                "loop": Out(loop_layout()),
+                "start": Out(len(Unit)),
+                "word": Out(INSTRUCTION_BITS),
+                "layer": Out(INSTRUCTIONS[Opcode.LAYER].layout),
+                "token_add": Out(1),
+                "unit_busy": In(len(Unit)),
+                "all_idle": In(1),
+                "instruction": Out(16),
+                "finished": Out(1),
+                "error": Out(ErrorPort),
+                "active": Out(1),
+                "state": Out(State),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self.config
+        m.submodules.checker = checker = Checker(cfg)
+        m.submodules.memory = memory = Memory(
+            shape=INSTRUCTION_BITS, depth=PROGRAM_MAX, init=[]
+        )
+        write, read = memory.write_port(), memory.read_port()
+
+        index = Signal(range(PROGRAM_MAX + 1))
+        count = Signal(range(PROGRAM_MAX + 1))
+        m.d.comb += self.instruction.eq(index)
+
+        # Words of 128 bits from beats: several beats to a word, or several words to a beat.
+        gathered = Signal(INSTRUCTION_BITS)
+        has_word = Signal()
+        next_word = Signal()
+        per_word = max(1, INSTRUCTION_BITS // cfg.bus_width)
+        per_beat = max(1, cfg.bus_width // INSTRUCTION_BITS)
+        receiving = Signal()
+        part = Signal(range(max(per_word, per_beat, 2)))
+        if per_word > 1:
+            m.d.comb += self.i.ready.eq(receiving & ~has_word)
+            with m.If(self.i.valid & self.i.ready):
+                m.d.sync += [
+                    gathered.eq((gathered >> cfg.bus_width) | (self.i.payload << (INSTRUCTION_BITS - cfg.bus_width))),
+                    part.eq(Mux(part == per_word - 1, 0, part + 1)),
+                    has_word.eq(part == per_word - 1),
+                ]
+            with m.If(next_word):
+                m.d.sync += has_word.eq(0)
+        else:
+            last_part = part == per_beat - 1
+            m.d.comb += self.i.ready.eq(receiving & (~has_word | next_word) & (part == 0))
+            with m.If(self.i.valid & self.i.ready):
+                m.d.sync += [gathered.eq(self.i.payload[:INSTRUCTION_BITS]), has_word.eq(1)]
+                if per_beat > 1:
+                    rest = Signal(cfg.bus_width - INSTRUCTION_BITS)
+                    m.d.sync += [rest.eq(self.i.payload[INSTRUCTION_BITS:]), part.eq(1)]
+            with m.Elif(next_word):
+                if per_beat > 1:
+                    with m.If(part != 0):
+                        m.d.sync += [
+                            gathered.eq(rest[:INSTRUCTION_BITS]),
+                            rest.eq(rest >> INSTRUCTION_BITS),
+                            part.eq(Mux(last_part, 0, part + 1)),
+                        ]
+                    with m.Else():
+                        m.d.sync += has_word.eq(0)
+                else:
+                    m.d.sync += has_word.eq(0)
+
+        # Checking.
+        pending = [Signal(range(LOOP_LEVELS + 2), name=f"loops_{u.name.lower()}") for u in Unit]
+        opcode = gathered[:8]
+        last = index + 1 == count
+        cause = Signal(8)
+        loop_word = data.View(INSTRUCTIONS[Opcode.LOOP].layout, gathered)
+        m.d.comb += [checker.word.eq(gathered), cause.eq(checker.cause)]
+        with m.If(checker.cause == Cause.NONE):
+            with m.If(last & (opcode != Opcode.END)):
+                m.d.comb += cause.eq(Cause.LENGTH)
+            with m.Switch(opcode):
+                with m.Case(Opcode.LOOP):
+                    for unit in Unit:
+                        full = pending[unit] == LOOP_LEVELS
+                        with m.If((loop_word.unit == unit) & full):
+                            m.d.comb += cause.eq(Cause.NESTING)
+                with m.Case(Opcode.END):
+                    with m.If(~last):
+                        m.d.comb += cause.eq(Cause.LENGTH)
+                    for counter in pending:
+                        with m.If(counter != 0):
+                            m.d.comb += cause.eq(Cause.NESTING)
+        m.d.comb += [
+            write.addr.eq(index),
+            write.data.eq(gathered),
+            write.en.eq(receiving & has_word),
+            read.addr.eq(index),
+            self.word.eq(read.data),
+            self.error.instruction.eq(index),
+        ]
+
+        # Dispatch. The instruction is registered, and so are its loop and its start.
+        current = read.data[:8]
+        loop = data.View(INSTRUCTIONS[Opcode.LOOP].layout, read.data)
+        for name in loop_layout().members:
+            m.d.comb += self.loop[name].eq(getattr(loop, name))
+        m.d.comb += self.active.eq(1)
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.active.eq(0)
+                m.d.sync += [index.eq(0), part.eq(0), has_word.eq(0), count.eq(self.length)]
+                m.d.sync += [counter.eq(0) for counter in pending]
+                with m.If(self.launch):
+                    m.next = "CHECK"
+            with m.State("CHECK"):
+                with m.If(self.expect != cfg.fingerprint):
+                    m.d.comb += [self.error.valid.eq(1), self.error.cause.eq(Cause.FINGERPRINT)]
+                with m.Elif((self.length == 0) | (self.length > PROGRAM_MAX)):
+                    m.d.comb += [self.error.valid.eq(1), self.error.cause.eq(Cause.LENGTH)]
+                with m.Else():
+                    m.next = "REQUEST"
+            with m.State("REQUEST"):
+                m.d.comb += [
+                    self.command.valid.eq(1),
+                    self.command.payload.beats.eq(
+                        (count * (INSTRUCTION_BITS // 8) + (cfg.beat_bytes - 1))
+                        >> (cfg.beat_bytes - 1).bit_length()
+                    ),
+                ]
+                with m.If(self.command.ready):
+                    m.next = "RECEIVE"
+            with m.State("RECEIVE"):
+                m.d.comb += [self.state.eq(State.WAIT_IN), receiving.eq(1), next_word.eq(has_word)]
+                with m.If(has_word):
+                    m.d.comb += self.state.eq(State.BUSY)
+                    m.d.sync += index.eq(index + 1)
+                    with m.Switch(opcode):
+                        with m.Case(Opcode.LOOP):
+                            for unit in Unit:
+                                with m.If(loop_word.unit == unit):
+                                    m.d.sync += pending[unit].eq(pending[unit] + 1)
+                        for code, unit in UNIT_OPCODES.items():
+                            with m.Case(code):
+                                m.d.sync += pending[unit].eq(0)
+                    with m.If(cause != Cause.NONE):
+                        m.d.comb += [self.error.valid.eq(1), self.error.cause.eq(cause)]
+                        m.next = "STOPPED"
+                    with m.Elif(last):
+                        m.d.sync += index.eq(0)
+                        m.next = "REST"
+            with m.State("REST"):
+                # A beat's unused words; then the memory may be read.
+                m.next = "READ"
+            with m.State("READ"):
+                m.next = "DISPATCH"
+            with m.State("DISPATCH"):
+                m.d.comb += self.state.eq(State.WAIT_OUT)
+                done = Signal()
+                with m.Switch(current):
+                    with m.Case(Opcode.LOOP):
+                        m.d.comb += done.eq(~self.unit_busy.bit_select(loop.unit, 1))
+                        m.d.comb += self.loop_valid.eq(done << loop.unit)
+                    for code, unit in UNIT_OPCODES.items():
+                        with m.Case(code):
+                            m.d.comb += done.eq(~self.unit_busy[unit])
+                            m.d.comb += self.start[unit].eq(done)
+                    with m.Case(Opcode.LAYER):
+                        m.d.comb += done.eq(self.all_idle)
+                        with m.If(done):
+                            m.d.sync += self.layer.eq(read.data)
+                    with m.Case(Opcode.TOKEN):
+                        m.d.comb += [done.eq(self.all_idle), self.token_add.eq(done)]
+                    with m.Case(Opcode.END):
+                        m.d.comb += self.finished.eq(self.all_idle)
+                with m.If(done):
+                    m.d.comb += self.state.eq(State.BUSY)
+                    m.d.sync += index.eq(index + 1)
+                    m.next = "READ"
+            with m.State("STOPPED"):
+                pass
+        return m

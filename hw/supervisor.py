@@ -1,0 +1,211 @@
+"""Token counters and the supervisor: what starts, stops and watches a core."""
+
+from amaranth.hdl import Array, Module, Mux, Signal, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from lutcore.hw.config import SLOTS
+from lutcore.hw.isa import INSTRUCTIONS, Cause, Opcode, Token
+
+__all__ = ["ErrorPort", "Supervisor", "TokenBank"]
+
+#: Cycles without any progress and with an idle bus after which the core counts as deadlocked.
+DEADLOCK_CYCLES = 1024
+#: Cycles after which a bus that owes a response counts as hung.
+HUNG_CYCLES = 65_536
+
+
+class ErrorPort(data.Struct):
+    """A reason to stop, and the number of the instruction."""
+
+    valid: unsigned(1)
+    cause: unsigned(8)
+    instruction: unsigned(16)
+
+
+class TokenBank(wiring.Component):
+    """The eight counters; ``give`` above the number of slots is an error.
+
+    Members
+    -------
+    give, take
+        One bit per counter; a taker checks ``available`` first.
+    add, counter, count
+        TOKEN instruction.
+    available
+        Counters that are not zero.
+    overflow
+        Counters that were to go above the limit by a ``give``, or by the instruction.
+    """
+
+    def __init__(self) -> None:
+        fields = INSTRUCTIONS[Opcode.TOKEN].layout
+        super().__init__(
+            {
+                "give": In(len(Token)),
+                "take": In(len(Token)),
+                "add": In(1),
+                "counter": In(fields["counter"].shape),
+                "count": In(fields["count"].shape),
+                "clear": In(1),
+                "available": Out(len(Token)),
+                "overflow": Out(len(Token)),
+                "add_overflow": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        counters = Array(Signal(range(SLOTS + 1), name=t.name.lower()) for t in Token)
+        for token in Token:
+            value = counters[token]
+            following = Signal(4, name=f"{token.name.lower()}_next")
+            added = Mux(self.add & (self.counter == token), self.count, 0)
+            m.d.comb += [
+                following.eq(value + self.give[token] + added - self.take[token]),
+                self.available[token].eq(value != 0),
+            ]
+            with m.If(following <= SLOTS):
+                m.d.sync += value.eq(following)
+            with m.Elif(added != 0):
+                m.d.comb += self.add_overflow.eq(1)
+            with m.Else():
+                m.d.comb += self.overflow[token].eq(1)
+            with m.If(self.clear):
+                m.d.sync += value.eq(0)
+        return m
+
+
+class Supervisor(wiring.Component):
+    """Runs a program from start to done or stop.
+
+    The first error is kept, with its instruction; then nothing new is put on the bus, what is
+    outstanding drains, the units are reset, and only then does the status say so.
+
+    Members
+    -------
+    start, soft_reset
+        Pulses from CONTROL.
+    finished
+        The program has ended.
+    errors
+        Reasons to stop, the first in the list wins.
+    progress, bus_idle, stalled_at
+        For the deadlock watch: something moved; nothing is outstanding; instruction to blame.
+    budget
+        Cycles allowed, 0 for any number.
+    run, abort, unit_reset
+        To the units: a program runs; put nothing new on the bus; synchronous reset.
+    launch
+        Pulse: begin to fetch.
+    busy, done, error, draining, hung, cause, instruction
+        STATUS.
+    cycles
+        From start to done.
+    interrupt
+        Pulse.
+    """
+
+    def __init__(self, sources: int) -> None:
+        instruction = ErrorPort.as_shape()["instruction"].shape
+        super().__init__(
+            {
+                "start": In(1),
+                "soft_reset": In(1),
+                "finished": In(1),
+                "errors": In(data.ArrayLayout(ErrorPort, sources)),
+                "progress": In(1),
+                "bus_idle": In(1),
+                "stalled_at": In(instruction),
+                "running_at": In(instruction),
+                "budget": In(64),
+                "run": Out(1),
+                "launch": Out(1),
+                "abort": Out(1),
+                "unit_reset": Out(1),
+                "busy": Out(1),
+                "done": Out(1),
+                "error": Out(1),
+                "draining": Out(1),
+                "hung": Out(1),
+                "cause": Out(8),
+                "instruction": Out(instruction),
+                "cycles": Out(48),
+                "interrupt": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        idle_for = Signal(range(DEADLOCK_CYCLES + 1))
+        drain_for = Signal(range(HUNG_CYCLES + 1))
+        over_budget = Signal()
+        # A register in the path: the comparison may be a cycle late.
+        m.d.sync += over_budget.eq((self.budget != 0) & (self.cycles >= self.budget))
+        stop = Signal(ErrorPort)
+        deadlock = idle_for == DEADLOCK_CYCLES
+        with m.If(over_budget):
+            m.d.comb += [stop.valid.eq(1), stop.cause.eq(Cause.BUDGET)]
+            m.d.comb += stop.instruction.eq(self.running_at)
+        with m.If(deadlock):
+            m.d.comb += [stop.valid.eq(1), stop.cause.eq(Cause.DEADLOCK)]
+            m.d.comb += stop.instruction.eq(self.stalled_at)
+        for source in reversed(list(self.errors)):
+            with m.If(source.valid):
+                m.d.comb += stop.eq(source)
+        with m.If(self.soft_reset):
+            m.d.comb += [stop.valid.eq(1), stop.cause.eq(Cause.ABORT)]
+            m.d.comb += stop.instruction.eq(self.running_at)
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.unit_reset.eq(1)
+                with m.If(self.start & ~self.soft_reset):
+                    m.d.sync += [
+                        self.done.eq(0),
+                        self.error.eq(0),
+                        self.hung.eq(0),
+                        self.cause.eq(Cause.NONE),
+                        self.instruction.eq(0),
+                        self.cycles.eq(0),
+                        idle_for.eq(0),
+                    ]
+                    m.next = "LAUNCH"
+                with m.Elif(self.soft_reset):
+                    m.d.sync += [self.done.eq(0), self.error.eq(0), self.cause.eq(Cause.NONE)]
+                    m.d.sync += self.instruction.eq(0)
+            with m.State("LAUNCH"):
+                m.d.comb += [self.busy.eq(1), self.run.eq(1), self.launch.eq(1)]
+                m.d.sync += self.cycles.eq(self.cycles + 1)
+                m.next = "RUN"
+            with m.State("RUN"):
+                m.d.comb += [self.busy.eq(1), self.run.eq(1)]
+                m.d.sync += self.cycles.eq(self.cycles + 1)
+                with m.If(self.progress | ~self.bus_idle):
+                    m.d.sync += idle_for.eq(0)
+                with m.Else():
+                    m.d.sync += idle_for.eq(idle_for + 1)
+                with m.If(stop.valid):
+                    m.d.sync += [
+                        self.error.eq(stop.cause != Cause.ABORT),
+                        self.cause.eq(stop.cause),
+                        self.instruction.eq(stop.instruction),
+                        drain_for.eq(0),
+                    ]
+                    m.next = "DRAIN"
+                with m.Elif(self.finished):
+                    m.d.sync += self.done.eq(1)
+                    m.d.comb += self.interrupt.eq(1)
+                    m.next = "IDLE"
+            with m.State("DRAIN"):
+                m.d.comb += [self.busy.eq(1), self.abort.eq(1), self.draining.eq(1)]
+                with m.If(self.bus_idle):
+                    m.d.comb += self.interrupt.eq(1)
+                    m.next = "IDLE"
+                with m.Elif(drain_for == HUNG_CYCLES):
+                    # Only aresetn helps now; the host hears of it.
+                    m.d.comb += self.interrupt.eq(~self.hung)
+                    m.d.sync += self.hung.eq(1)
+                with m.Else():
+                    m.d.sync += drain_for.eq(drain_for + 1)
+        return m
