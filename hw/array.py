@@ -38,6 +38,7 @@ class Step(data.Struct):
     run_first: unsigned(1)
     run_last: unsigned(1)
     entry: unsigned(6)  # accumulator
+    signs: unsigned(16)  # tables whose sign bit counts; see SetTag
 
 
 class LookupTable(wiring.Component):
@@ -153,6 +154,13 @@ class Lanes(wiring.Component):
         m.d.sync += step.eq(self.step)
         with m.If(self.step.valid):
             m.d.sync += weights.eq(self.weights)
+            if cfg.symmetric:
+                # Columns past the end of a run meet zeros, whatever their bits; but the bit that
+                # is the sign must be 0. As a synchronous reset it costs no logic.
+                for g in range(depth):
+                    column = (group - 1) * depth + g
+                    with m.If(~self.step.signs[g]):
+                        m.d.sync += weights[column * lanes : (column + 1) * lanes].eq(0)
         m.d.comb += self.released.eq(step.valid & step.release)
 
         # Cycle 3: lookups.
@@ -189,6 +197,7 @@ class Lanes(wiring.Component):
         final_sign: list = [None] * lanes
         sums: list[list] = [[None] * lanes for _ in range(rows)]
         for n in range(lanes):
+            delayed: dict[int, list] = {}
             for r in range(rows):
                 values = looked_up[r][n]
                 value_signs = signs[n] if cfg.symmetric else [None] * depth
@@ -222,16 +231,13 @@ class Lanes(wiring.Component):
                         above_signs.append(value_signs[p])
                     if cfg.symmetric and registered:
                         # The signs depend on the lane alone, so row 0 delays them for all rows.
-                        key = ("sign", n, level)
                         if r == 0:
-                            delayed = []
+                            delayed[level] = []
                             for p, sign in enumerate(above_signs):
                                 copy = Signal(name=f"sign_{n}_{level}_{p}")
                                 m.d.sync += copy.eq(sign)
-                                delayed.append(copy)
-                            self._delayed = getattr(self, "_delayed", {})
-                            self._delayed[key] = delayed
-                        above_signs = self._delayed[key]
+                                delayed[level].append(copy)
+                        above_signs = delayed[level]
                     values, value_signs = above, above_signs
                 sums[r][n] = values[0]
                 final_sign[n] = value_signs[0]
@@ -399,6 +405,7 @@ class ArrayUnit(wiring.Component):
             issued.run_first.eq(tag.run_first),
             issued.run_last.eq(tag.run_last),
             issued.entry.eq(entry),
+            issued.signs.eq(tag.signs),
         ]
         m.d.comb += [
             lanes.step.eq(issued),

@@ -112,10 +112,10 @@ class FinalUnit(wiring.Component):
         busy = Signal()
         with m.FSM():
             with m.State("IDLE"):
-                with m.If(self.i.valid & (~layer.bias | self.b_available)):
-                    m.d.comb += self.b_take.eq(layer.bias)
+                with m.If(self.i.valid & (~tag.b_take | self.b_available)):
+                    m.d.comb += self.b_take.eq(tag.b_take)
                     m.d.sync += [
-                        b_slot.eq(b_slot ^ layer.bias),
+                        b_slot.eq(b_slot ^ tag.b_take),
                         row_tile.eq(0),
                         tile_base.eq(0),
                         word.eq(0),
@@ -161,7 +161,7 @@ class FinalUnit(wiring.Component):
                             with m.If(last_tile):
                                 m.d.comb += [
                                     self.i.ready.eq(1),
-                                    self.b_give.eq(layer.bias),
+                                    self.b_give.eq(tag.b_give),
                                 ]
                                 m.next = "IDLE"
                             with m.Else():

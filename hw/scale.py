@@ -24,8 +24,11 @@ __all__ = ["FinalTag", "ScaleUnit", "TermLane"]
 
 #: Largest shift of a coefficient: 16 for the high half of a wide scale, 16 of its own.
 SHIFT_MAX = 32
-#: Cycles from issuing a term to issuing one that may read the sum it wrote.
+#: Cycles from issuing the last term of a visit to a sum until its next visit may begin.
 REUSE = 4
+#: Terms of an entry from which on its sums are visited late enough by themselves (four lines of a
+#: sum are one visit).
+LONG = REUSE + 3
 #: Cycles from issue until the sum is in memory.
 DEPTH = 9
 
@@ -38,6 +41,8 @@ class FinalTag(data.Struct):
     row_tiles: unsigned(12)  # less one
     n_last: unsigned(1)
     r_last: unsigned(1)
+    b_take: unsigned(1)
+    b_give: unsigned(1)
 
 
 class LineKind(data.Struct):
@@ -215,6 +220,7 @@ class ScaleUnit(wiring.Component):
         chunk_base = Signal(self.sum_address + 1)
         row_tile = Signal(12)
         first_body = Signal()  # sums start from zero
+        b_take = Signal()  # FINAL has to take a bias slot for this sum slot
 
         planes = Mux(layer.per_plane, layer.planes, 1)
         plane_last = Signal()
@@ -236,8 +242,9 @@ class ScaleUnit(wiring.Component):
             run_end.eq(entry_end & plane_last & tile_last),
         ]
 
-        # Reuse of sums: the same addresses come again when a run or a plane begins anew.
-        count = Signal(range(REUSE + 1), init=REUSE)
+        # Reuse of sums: the same addresses come again when a run or a plane begins anew. `count`
+        # is the number of terms since the entry began (at run_end: of the last entry).
+        count = Signal(range(LONG + 1), init=LONG)
         since = Signal(range(REUSE + 1), init=REUSE)
         guard = Signal()
         blocked = guard & (since < REUSE - 1)
@@ -279,9 +286,11 @@ class ScaleUnit(wiring.Component):
                 body_base.eq(base),
                 tile_base.eq(base),
                 chunk_base.eq(base),
-                guard.eq(count != REUSE),
+                guard.eq(count != LONG),
                 count.eq(0),
             ]
+            with m.If(run.t_take):
+                m.d.sync += b_take.eq(run.b_take)
             with m.If(run.body_first):
                 m.d.sync += [
                     chunk_line.eq(0),
@@ -292,7 +301,7 @@ class ScaleUnit(wiring.Component):
                 m.d.sync += first_body.eq(0)
         with m.If(issue):
             m.d.sync += [since.eq(0), guard.eq(0), line.eq(line + 1)]
-            with m.If(count != REUSE):
+            with m.If(count != LONG):
                 m.d.sync += count.eq(count + 1)
             with m.If(line_last):
                 m.d.sync += [line.eq(0), row.eq(row + 1)]
@@ -305,6 +314,8 @@ class ScaleUnit(wiring.Component):
                     ]
                     with m.If(chunk_last):
                         m.d.sync += [chunk.eq(0), plane.eq(plane + 1)]
+                        with m.If(~run_end):
+                            m.d.sync += count.eq(0)
                         with m.If(plane_last):
                             m.d.sync += [
                                 plane.eq(0),
@@ -314,8 +325,7 @@ class ScaleUnit(wiring.Component):
                         with m.Else():
                             m.d.sync += [
                                 chunk_base.eq(tile_base),
-                                guard.eq(count < REUSE - 1),
-                                count.eq(0),
+                                guard.eq(count < LONG - 1),
                             ]
                         with m.If(run_end):
                             m.d.sync += running.eq(0)
@@ -461,6 +471,8 @@ class ScaleUnit(wiring.Component):
             done.tag.row_tiles.eq(row_tile),
             done.tag.n_last.eq(run.n_last),
             done.tag.r_last.eq(run.r_last),
+            done.tag.b_take.eq(b_take),
+            done.tag.b_give.eq(run.b_give),
         ]
         late = fixed_delay(m, done, DEPTH, "done")
         queue = fifo.SyncFIFO(width=FinalTag.as_shape().size, depth=2)

@@ -32,6 +32,7 @@ class SetTag(data.Struct):
     body_first: unsigned(1)
     w_take: unsigned(1)
     w_give: unsigned(1)
+    signs: unsigned(16)  # tables whose sign bit is a column of the run, not past its end
 
 
 class RunTag(data.Struct):
@@ -46,6 +47,8 @@ class RunTag(data.Struct):
     t_give: unsigned(1)
     t_first: unsigned(1)
     t_zero: unsigned(1)
+    b_take: unsigned(1)
+    b_give: unsigned(1)
     n_last: unsigned(1)
     r_last: unsigned(1)
 
@@ -311,6 +314,9 @@ class TableUnit(wiring.Component):
             flags.tag.body_first.eq(body_first & run_first),
             flags.tag.w_take.eq(body_first & run_first & take_w),
             flags.tag.w_give.eq(body_ends & give_w),
+            flags.tag.signs.eq(
+                Cat(run_left > (cfg.group - 1) * cfg.depth + g for g in range(cfg.depth))
+            ),
             flags.run.tiles.eq(body.n),
             flags.run.rows.eq(rows),
             flags.run.body_first.eq(body_first),
@@ -320,6 +326,9 @@ class TableUnit(wiring.Component):
             flags.run.t_give.eq(body_ends & give_t),
             flags.run.t_first.eq(body_first & body.k_first),
             flags.run.t_zero.eq(zero),
+            # Bias is held with the weights or with the sums, whichever lasts longer.
+            flags.run.b_take.eq(layer.bias & body_first & take_t & take_w),
+            flags.run.b_give.eq(layer.bias & body_ends & give_t & give_w),
             flags.run.n_last.eq(body.n_last),
             flags.run.r_last.eq(body.r_last),
         ]

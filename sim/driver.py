@@ -16,6 +16,7 @@ from lutcore.hw.csr import COUNTER_UNITS, CSRS, ID_VALUE, Control, Status
 from lutcore.hw.isa import Cause
 from lutcore.sim.iss import Iss
 from lutcore.sim.rtl import RtlModel, RtlSim
+from lutcore.sim.verilog import verilog_of
 from lutcore.sw.asm import format_instruction
 from lutcore.sw.errors import LutcoreError
 from lutcore.sw.memory import MemoryMap, load, read_y
@@ -30,7 +31,6 @@ __all__ = [
     "model_of",
     "run_on_iss",
     "run_on_rtl",
-    "verilog_of",
 ]
 
 #: Cycles that the core may stay silent beyond its budget before the host gives up.
@@ -120,15 +120,6 @@ class RtlRun:
     def cycles(self) -> int:
         """Cycles from start to done."""
         return self.counters.cycles
-
-
-@lru_cache(maxsize=4)
-def verilog_of(config: CoreConfig) -> str:
-    """The generated Verilog of a configuration, kept for the life of the process."""
-    # The generator takes long to import, and is not needed for the instruction-set simulator.
-    from lutcore.hw.export import generate_verilog
-
-    return generate_verilog(config)
 
 
 @lru_cache(maxsize=4)

@@ -24,7 +24,7 @@ from lutcore.hw.isa import (
     Unit,
     decode,
 )
-from lutcore.hw.loops import ADDRESS_BITS, Body, Loop, walk
+from lutcore.hw.loops import Body, Loop, walk
 from lutcore.sim.iss_math import (
     Sums,
     columns_of_words,
@@ -133,6 +133,17 @@ class _Layer:
     row_stride: int
 
 
+class _Nest:
+    """The bodies of an instruction; the unit says where each one ended."""
+
+    def __init__(self, loops: list[Loop], base: int = 0) -> None:
+        self.end = 0
+        self._bodies = walk(loops, base, end=lambda _: self.end)
+
+    def __iter__(self) -> Iterator[Body]:
+        return self._bodies
+
+
 class Iss:
     """A core with its memory.
 
@@ -200,9 +211,7 @@ class Iss:
             raise _Stop(Cause.BOUNDS, 0, f"{length} instructions in a region of {room} bytes")
         counts.read_beats += ceil_div(length * size, self.config.beat_bytes)
         code = self.memory[base : base + length * size].tobytes()
-        return [
-            int.from_bytes(code[i : i + size], "little") for i in range(0, len(code), size)
-        ]
+        return [int.from_bytes(code[i : i + size], "little") for i in range(0, len(code), size)]
 
 
 class _Execution:
@@ -276,7 +285,9 @@ class _Execution:
         self.steps += 1
         if self.tokens[token] > _SLOTS:
             raise _Stop(
-                Cause.TOKEN, number, f"{self.tokens[token]} tokens in {token.name}, {_SLOTS} at most"
+                Cause.TOKEN,
+                number,
+                f"{self.tokens[token]} tokens in {token.name}, {_SLOTS} at most",
             )
 
     def _take(self, token: Token) -> _Waiting:
@@ -285,10 +296,11 @@ class _Execution:
         self.tokens[token] -= 1
         self.steps += 1
 
-    def _until(self, condition: Callable[[], bool]) -> _Waiting:
-        while not condition():
+    @staticmethod
+    def _filled(buffer: _Buffer, slot: int, count: int) -> _Waiting:
+        """Wait for words of a slot; for more than it holds, until nothing moves any more."""
+        while count > buffer.words.shape[1] or not buffer.has(slot, count):
             yield
-        self.steps += 1
 
     # Registers and memory --------------------------------------------------------------------
 
@@ -351,8 +363,8 @@ class _Execution:
         layer = self._needs_layer(number)
         form, core = layer.format, self.core
         w_slots, s_slots, b_slots = _slots(), _slots(), _slots()
-        end = 0
-        for body in walk(loops, fields["base"], end=lambda _: end):
+        nest = _Nest(loops, fields["base"])
+        for body in nest:
             n, k = body.n, body.k
             with_scales = body.first[fields["scale_level"]]
             with_bias = layer.bias and body.first[fields["bias_level"]]
@@ -383,7 +395,7 @@ class _Execution:
                     section = self._read(number, Region.WEIGHTS, address, form.padded(size))
                     write(section[:size])
                     address += form.padded(size)
-            end = address
+            nest.end = address
 
     def _write_bias(self, data: np.ndarray) -> None:
         self.core._bias.write(data.view("<u4"))
@@ -398,32 +410,37 @@ class _Execution:
     def _ldx(self, number: int, fields: dict[str, int], loops: list[Loop]) -> _Waiting:
         buffer, slots = self.core._x, _slots()
         memory_bytes = x_memory_bytes(self.config)
-        end = 0
-        for body in walk(loops, fields["base"], end=lambda _: end):
+        nest = _Nest(loops, fields["base"])
+        for body in nest:
             words = x_memory_words(self.config, body.k)
             if body.first[fields["level"]]:
                 yield from self._take(Token.X_FREE)
                 buffer.begin(next(slots))
                 self._give(Token.X_FULL, number)
-            self._limit(
-                number, "activation words", buffer.count + words, x_slot_words(self.config)
-            )
+            self._limit(number, "activation words", buffer.count + words, x_slot_words(self.config))
             data = self._read(number, Region.ACTIVATIONS, body.address, words * memory_bytes)
             buffer.write(data.reshape(words, memory_bytes))
-            end = body.address + words * memory_bytes
+            nest.end = body.address + words * memory_bytes
             self.steps += 1
 
     def _mma(self, number: int, fields: dict[str, int], loops: list[Loop]) -> _Waiting:
         layer = self._needs_layer(number)
-        form, core = layer.format, self.core
-        cfg = self.config
-        w_level, s_level = fields["w_level"], fields["s_level"]
-        x_level, t_level = fields["x_level"], fields["t_level"]
-        b_level = min(w_level, t_level)
+        form, core, cfg = layer.format, self.core, self.config
+        # With bias: taken and given back with whichever of weights and sums lasts longer.
+        levels = [
+            (Token.X_FULL, Token.X_FREE, fields["x_level"]),
+            (Token.W_FULL, Token.W_FREE, fields["w_level"]),
+            (Token.S_FULL, Token.S_FREE, fields["s_level"]),
+        ]
+        if layer.bias:
+            b_level = min(fields["w_level"], fields["t_level"])
+            levels.append((Token.B_FULL, Token.B_FREE, b_level))
+        t_level = fields["t_level"]
         # The first take turns each of these to slot 0.
-        w_slot = s_slot = x_slot = t_slot = b_slot = 1
-        end = 0
-        for body in walk(loops, 0, end=lambda _: end):
+        slots: dict[Token, int] = dict.fromkeys(Token, 1)
+        t_slot = 1
+        nest = _Nest(loops)
+        for body in nest:
             n, k = body.n, body.k
             row_tile = body.index if body.inner_r and body.inner > t_level else 0
             sums = n * cfg.chunks * cfg.rows
@@ -431,65 +448,47 @@ class _Execution:
             self._limit(number, "columns of a run", min(form.group_size, k), cfg.run)
             self._limit(number, "sums", (row_tile + 1) * sums, cfg.sum_words)
 
-            if body.first[x_level]:
-                yield from self._take(Token.X_FULL)
-                x_slot ^= 1
-            if body.first[w_level]:
-                yield from self._take(Token.W_FULL)
-                w_slot ^= 1
-            if body.first[s_level]:
-                yield from self._take(Token.S_FULL)
-                s_slot ^= 1
-            if layer.bias and body.first[b_level]:
-                yield from self._take(Token.B_FULL)
-                b_slot ^= 1
+            for full, _, level in levels:
+                if body.first[level]:
+                    yield from self._take(full)
+                    slots[full] ^= 1
             if body.first[t_level]:
-                yield from self._until(lambda: self.free_sums > 0)
+                while not self.free_sums:
+                    yield
                 self.free_sums -= 1
                 t_slot ^= 1
 
-            x_words = x_memory_words(cfg, form.x_words(k))
-            end = body.address + x_words
-            for buffer, slot, count in (
-                (core._x, x_slot, end),
-                (core._weights, w_slot, form.weight_words(n, k)),
-                (core._scales, s_slot, form.scale_lines(n, k)),
-            ):
-                # What the slot never holds is waited for until nothing moves any more.
-                yield from self._until(
-                    lambda buffer=buffer, slot=slot, count=count: (
-                        count <= buffer.words.shape[1] and buffer.has(slot, count)
-                    )
-                )
-            rows, columns = columns_of_words(core._x.words[x_slot, body.address : end], form, k)
-            products = multiply(self._decoded_weights(form, w_slot, n, k), columns, form, n)
-            core._sums[t_slot].add(
-                row_tile * sums,
-                products,
-                self._decoded_scales(form, s_slot, n, k),
-                fresh=body.k_first,
+            nest.end = body.address + x_memory_words(cfg, form.x_words(k))
+            x_slot, w_slot = slots[Token.X_FULL], slots[Token.W_FULL]
+            s_slot, b_slot = slots[Token.S_FULL], slots[Token.B_FULL]
+            yield from self._filled(core._x, x_slot, nest.end)
+            yield from self._filled(core._weights, w_slot, form.weight_words(n, k))
+            yield from self._filled(core._scales, s_slot, form.scale_lines(n, k))
+            rows, columns = columns_of_words(
+                core._x.words[x_slot, body.address : nest.end], form, k
             )
+            products = multiply(self._decoded_weights(form, w_slot, n, k), columns, form, n)
+            scales = self._decoded_scales(form, s_slot, n, k)
+            total = core._sums[t_slot]
+            total.add(row_tile * sums, products, scales, fresh=body.k_first)
             self.counts.lookups += form.weight_words(n, k)
 
             if body.k_last:
                 bias = None
                 if layer.bias:
-                    yield from self._until(lambda: core._bias.has(b_slot, n * cfg.lanes))
-                    bias = core._bias.words[b_slot, : n * cfg.lanes].reshape(n, 1, cfg.lanes)
-                y = core._sums[t_slot].finalise(row_tile * sums, n, layer.exponent, rows, bias)
+                    count = n * cfg.lanes
+                    yield from self._filled(core._bias, b_slot, count)
+                    bias = core._bias.words[b_slot, :count].reshape(n, 1, cfg.lanes)
+                y = total.finalise(row_tile * sums, n, layer.exponent, rows, bias)
                 self.results.append((y, body.last[t_level]))
             elif body.last[t_level]:
                 self.free_sums += 1
-            for gives, token in (
-                (body.last[x_level], Token.X_FREE),
-                (body.last[w_level], Token.W_FREE),
-                (body.last[s_level], Token.S_FREE),
-                (layer.bias and body.last[b_level], Token.B_FREE),
-            ):
-                if gives:
-                    self._give(token, number)
+            for _, free, level in levels:
+                if body.last[level]:
+                    self._give(free, number)
             self.steps += 1
-        yield from self._until(lambda: not self.results)
+        while self.results:
+            yield
 
     def _decoded_weights(self, form: BlockFormat, slot: int, n: int, k: int) -> list[np.ndarray]:
         """The factors of a weight block; kept for the row tiles that come to the same block."""
@@ -512,9 +511,10 @@ class _Execution:
     def _sty(self, number: int, fields: dict[str, int], loops: list[Loop]) -> _Waiting:
         layer = self._needs_layer(number)
         cfg = self.config
-        end = 0
-        for body in walk(loops, fields["base"], end=lambda _: end):
-            yield from self._until(lambda: bool(self.results))
+        nest = _Nest(loops, fields["base"])
+        for body in nest:
+            while not self.results:
+                yield
             y, frees = self.results.popleft()
             self.free_sums += frees
             if len(y) != body.n:
@@ -536,7 +536,8 @@ class _Execution:
                 beat = cfg.beat_bytes
                 first, last = address // beat, (address + 4 * channels - 1) // beat
                 self.counts.write_beats += last - first + 1
-            end = body.address + rows * layer.row_stride
+            nest.end = body.address + rows * layer.row_stride
+            self.steps += 1
 
 
 def _loop(fields: dict[str, int]) -> Loop:

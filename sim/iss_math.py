@@ -1,4 +1,4 @@
-"""The arithmetic of the instruction-set simulator: buffer words to exact sums, whole blocks at once.
+"""The arithmetic of the instruction-set simulator: from buffer words to exact sums, by blocks.
 
 Everything is an integer. Matrix products are done in floating point where every partial sum is
 exact (below 2^24 in float32, 2^53 in float64), because that is what BLAS is fast at.

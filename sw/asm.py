@@ -97,8 +97,8 @@ def disassemble(program: Program, *, image: bool = True) -> str:
     """
     tiling, form = program.tiling, program.tiling.format
     lines = [
-        f"; {json.dumps(program.name)}: N = {program.n}, K = {program.k}, {program.kind}, {program.bits} bits, "
-        f"groups of {form.group_size}; {program.rows} rows",
+        f"; {json.dumps(program.name)}: N = {program.n}, K = {program.k}, {program.kind}, "
+        f"{program.bits} bits, groups of {form.group_size}; {program.rows} rows",
         f"; core {program.fingerprint:016x}; weight image {len(program.image)} bytes, "
         f"activations {program.x_bytes}, results {program.y_bytes}",
         f"; blocks of {tiling.tiles} x {program.config.lanes} channels, {tiling.chunk} columns; "

@@ -86,12 +86,14 @@ def config(
       lutcore config my.toml
     """
     if source is None:
-        rows = [("preset", "rows", "lanes", "group", "depth", "planes", "table", "bus", "peak")]
+        rows: list[Sequence[str]] = [
+            ("preset", "rows", "lanes", "group", "depth", "planes", "table", "bus", "peak")
+        ]
         for name, preset in PRESETS.items():
             sizes = (preset.rows, preset.lanes, preset.group, preset.depth, preset.planes)
             table = f"{preset.table_store} {preset.table_form}"
-            numbers = tuple(str(size) for size in sizes)
-            rows.append((name, *numbers, table, str(preset.bus_width), str(preset.peak)))
+            row = (name, *sizes, table, preset.bus_width, preset.peak)
+            rows.append([str(cell) for cell in row])
         typer.echo(_columns(rows))
         return
     typer.echo(_sheet(load_config(source)), nl=False)

@@ -19,8 +19,9 @@ from rich.table import Table
 
 from lutcore.hw.config import PRESETS, CoreConfig
 from lutcore.hw.export import describe
-from lutcore.sim.driver import RtlRun, run_on_iss, run_on_rtl, verilog_of
+from lutcore.sim.driver import RtlRun, run_on_iss, run_on_rtl
 from lutcore.sim.golden import golden, reference
+from lutcore.sim.verilog import verilog_of
 from lutcore.sw.asm import disassemble
 from lutcore.sw.checkpoint import read_layer
 from lutcore.sw.compile import compile_layer
@@ -216,7 +217,8 @@ def _write_all(folder: Path, workload: Workload, cases: Sequence[Case]) -> list[
 
 
 def _print(console: Console, workload: Workload, cases: Sequence[Case]) -> None:
-    table = Table(title=workload.title, title_justify="left")
+    console.print(workload.title, markup=False)
+    table = Table()
     table.add_column("measured on the RTL")
     for case in cases:
         table.add_column(case.title, justify="right")

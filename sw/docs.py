@@ -119,8 +119,8 @@ def csr_reference() -> str:
         _paragraph(
             "32-bit registers on the AXI4-Lite slave, by byte offset. `ro`: a write answers "
             "SLVERR; `rw`: readable and writable; `w1c`: writing 1 clears. Other offsets answer "
-            "SLVERR. Offsets are append-only: a register never moves. A counter's two halves are read one "
-            "after the other, when the core is idle."
+            "SLVERR. Offsets are append-only: a register never moves. A counter's two halves are "
+            "read one after the other, when the core is idle."
         ),
         "## Control and status",
         _registers(csr for name, csr in CSRS.items() if name not in counters),

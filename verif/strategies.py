@@ -1,5 +1,7 @@
 """Hypothesis strategies: configurations, layers and activations, extremes included."""
 
+from typing import Literal
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -66,7 +68,7 @@ def layers(draw: st.DrawFn, bits_max: int = 8) -> QuantLayer:
     groups = [size for size in (1, 8, 16, 24, 32, 40, 64, 128) if size <= k]
     group_size = draw(st.sampled_from([k, *groups]))
     count = ceil_div(k, group_size)
-    kind = draw(st.sampled_from(["affine", "planes"]))
+    kind: Literal["affine", "planes"] = draw(st.sampled_from(["affine", "planes"]))
     bits = draw(st.integers(1, bits_max))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     codes = draw(st.sampled_from(["random", "lowest", "highest"]))

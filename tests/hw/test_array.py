@@ -116,6 +116,7 @@ def test_run_of_steps(config: CoreConfig, extreme: bool, request) -> None:
                     ctx.set(step.run_first, s == 0)
                     ctx.set(step.run_last, s == steps - 1)
                     ctx.set(step.entry, t)
+                    ctx.set(step.signs, (1 << config.depth) - 1)
                     await ctx.tick()
             ctx.set(step.valid, 0)
 

@@ -1,5 +1,6 @@
 """The instruction-set simulator against the golden model, and its error stops."""
 
+import dataclasses
 import time
 
 import numpy as np
@@ -175,7 +176,7 @@ def test_good_program(program: Program) -> None:
 
 
 def test_fingerprint(program: Program) -> None:
-    memory, result = run(program, expect=TINY.fingerprint ^ 1)
+    _, result = run(program, expect=TINY.fingerprint ^ 1)
     assert (result.cause, result.instruction) == (Cause.FINGERPRINT, 0)
 
 
@@ -284,7 +285,54 @@ def test_two_layers_in_one_program(program: Program) -> None:
     assert bits_of(y) == bits_of(run_program(program, q, scale))
 
 
-def test_config_matters() -> None:
+def test_a_slot_that_is_filled_again() -> None:
+    """Two layers of one block each use the same slots with different weights."""
+    first, second = (make_layer(8, 40, 40, bits=bits) for bits in (3, 4))
+    second = dataclasses.replace(second, codes=second.codes % 8, bits=3)
+    programs = [compile_layer(layer, TINY, 1) for layer in (first, second)]
+    assert [program.tiling.blocks for program in programs] == [1, 1]
+    again = [
+        encode(Opcode.LDW, **{**decode(word)[1], "base": len(programs[0].image)})
+        if decode(word)[0].opcode == Opcode.LDW
+        else word
+        for word in programs[1].instructions
+        if decode(word)[0].opcode != Opcode.TOKEN
+    ]
+    words = [*programs[0].instructions[:-1], *again]
+    q, scale = make_activations(1, 40)
+    x_image = programs[0].pack_x(q, scale)
+    parts = {
+        Region.PROGRAM: b"".join(word.to_bytes(16, "little") for word in words),
+        Region.WEIGHTS: programs[0].image + programs[1].image,
+        Region.ACTIVATIONS: x_image,
+        Region.RESULTS: bytes(programs[0].y_bytes),
+    }
+    regions, memory = {}, b""
+    for region, part in parts.items():
+        regions[region] = len(memory), len(part)
+        memory += part
+    cells = np.frombuffer(memory, np.uint8).copy()
+    assert Iss(TINY, cells, regions).run(len(words)).cause == Cause.NONE
+    y = programs[1].unpack_y(cells[regions[Region.RESULTS][0] :])
+    assert bits_of(y) == bits_of(golden(second, q, scale))
+
+
+def test_sums_beyond_24_bits() -> None:
+    config = CoreConfig.from_dict({**PRESETS["default"].as_dict(), "run": 1024})
+    layer = dataclasses.replace(
+        make_layer(8, 600, 600, bits=8),
+        codes=np.full((8, 600), 255, np.uint8),
+        scales=np.ones((8, 1), np.float16),
+        offsets=np.full((8, 1), -255, np.float16),  # cancels to 0, unless the sum was rounded
+    )
+    q = np.full((1, 600), 127, np.int8)
+    q[0, 0] = 126  # makes the sum odd
+    scale = np.ones(1, np.float32)
+    y = run_program(compile_layer(layer, config, 1), q, scale)
+    assert bits_of(y) == bits_of(golden(layer, q, scale))
+
+
+def test_table_form_changes_nothing() -> None:
     layer = make_layer(20, 100, 40)
     q, scale = make_activations(2, 100)
     results = []

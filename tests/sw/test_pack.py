@@ -210,9 +210,7 @@ def test_minus_zero_becomes_zero() -> None:
 
 @given(st.integers(-149, 87), st.lists(st.integers(-(2**24) + 1, 2**24 - 1), min_size=1), st.data())
 def test_wide_scales_are_exact(low: int, integers: list[int], data: st.DataObject) -> None:
-    shifts = data.draw(
-        st.lists(st.integers(0, 16), min_size=len(integers), max_size=len(integers))
-    )
+    shifts = data.draw(st.lists(st.integers(0, 16), min_size=len(integers), max_size=len(integers)))
     values = [np.ldexp(float(i), s + low) for i, s in zip(integers, shifts, strict=True)]
     layer = scale_layer(np.array(values).astype(np.float32))
     assert decoded(layer) == exact(layer.scales[:, 0])

@@ -22,7 +22,7 @@ from lutcore.verif.strategies import configs, layers
 def make_layer() -> QuantLayer:
     rng = np.random.default_rng(1)
     return QuantLayer(
-        name="blk.0 \"quoted\" ☃",
+        name='blk.0 "quoted" ☃',
         kind="affine",
         bits=4,
         codes=rng.integers(0, 16, (20, 100)).astype(np.uint8),
