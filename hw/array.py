@@ -256,7 +256,8 @@ class Lanes(wiring.Component):
                     value = add_or_subtract(base, sums[r][n], final_sign[n], cfg.shift_width)
                 else:
                     value = base + sums[r][n]
-                m.d.sync += h.eq(value)
+                with m.If(control.valid):  # planes may come with gaps
+                    m.d.sync += h.eq(value)
                 shifted.append(h)
             m.submodules[f"accumulators_{r}"] = memory = Memory(
                 shape=data.ArrayLayout(signed(cfg.acc_width), lanes),

@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import platformdirs
 from rich.console import Console
 
 from lutcore.sim.cxxrtl_split import split_eval
 from lutcore.sw.errors import LutcoreError
+from lutcore.sw.smollm2 import cache_folder
 
-__all__ = ["Optimise", "RtlModel", "build_model", "cache_folder"]
+__all__ = ["Optimise", "RtlModel", "build_model"]
 
 #: ``"run"`` compiles for long simulations, ``"fast"`` in about half the time for half the speed.
 Optimise = Literal["run", "fast"]
@@ -46,7 +46,7 @@ _FLAGS = (
 #: Generated C++ per compiler run, in characters: smaller ones cannot pay for the shared headers.
 _UNIT_CHARACTERS = 400_000
 #: Splitting a wire can uncover the next one of the same loop.
-_FEEDBACK_ROUNDS = 3
+_FEEDBACK_ROUNDS = 6
 
 _PORT = re.compile(r"^\t/\*(?:input|output)\*/ (?:value|wire)<(\d+)> p_(\w+)", re.MULTILINE)
 _TRACE = re.compile(r"^(?:core_2e_)?trace__state$")
@@ -68,19 +68,14 @@ class RtlModel:
     bus_width: int
 
 
-def cache_folder() -> Path:
-    """Where compiled models are kept: ``$LUTCORE_CACHE/rtl``, or the user's cache folder."""
-    root = os.environ.get("LUTCORE_CACHE")
-    return (Path(root) if root else platformdirs.user_cache_path("lutcore")) / "rtl"
-
-
 def build_model(
     verilog: str, *, bus_width: int, optimise: Optimise = "run", progress: bool = True
 ) -> RtlModel:
     """Compile a generated core, or take it from the cache.
 
-    The cache is keyed by everything that decides the result: the Verilog, the harness, the tools'
-    versions and the options. Several processes that want the same model wait for the first one.
+    Models are kept in ``$LUTCORE_CACHE/rtl``, or in the user's cache folder. They are keyed by all
+    that decides the result: the Verilog, the harness, the tools' versions and the options. Several
+    processes that want the same model wait for the first one.
 
     Parameters
     ----------
@@ -114,7 +109,7 @@ def build_model(
         *flags,
     )
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-    model = RtlModel(cache_folder() / f"{digest}.so", bus_width)
+    model = RtlModel(cache_folder() / "rtl" / f"{digest}.so", bus_width)
     if model.path.exists():
         return model
     model.path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,14 +167,14 @@ def _translate(folder: Path) -> bool:
     for _ in range(_FEEDBACK_ROUNDS):
         wires = _feedback_wires(log)
         if not wires:
-            return "converged = false" in (folder / "lutcore.cc").read_text()
+            break
         # Vectors whose bits depend on each other look like loops. Split into bits they are none,
         # and one evaluation per cycle is enough.
         split = " ".join(f"w:{wire}" for wire in wires)
         log = _yosys(
             folder, f"read_rtlil flat.il; splitnets {split}; write_rtlil flat.il; {finish}"
         )
-    return True
+    return "converged = false" in (folder / "lutcore.cc").read_text()
 
 
 def _feedback_wires(log: str) -> list[str]:
