@@ -358,7 +358,7 @@ class ReadMaster(wiring.Component):
             ]
         m.d.comb += [
             taken.eq((held & Cat(response.ready for response in self.responses)).any()),
-            bus.rready.eq(owners.r_rdy & (self.abort | taken | ~held.any())),
+            bus.rready.eq(owners.r_rdy & (taken | ~held.any())),
             self.beat.eq(bus.rvalid & bus.rready),
             owners.r_en.eq(self.beat & bus.rlast),
             self.idle.eq(~owners.r_rdy & ~splitter.busy),

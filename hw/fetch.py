@@ -50,14 +50,14 @@ class Checker(wiring.Component):
                     # The first bad field counts, so the last assigned wins from the back.
                     for field in reversed(instruction.fields):
                         low, high = field.limits
-                        own = limits.get(field.name, high)
+                        least, most = field.encodable
+                        top = min(high, limits.get(field.name, high))
                         value = getattr(word, field.name)
                         cause = Cause.RESERVED if field.choices else Cause.OPERAND
-                        top = min(high, own)
-                        if low > 0:
+                        if low > least:
                             with m.If(value < low):
                                 m.d.comb += self.cause.eq(cause)
-                        if not field.signed and top < (1 << field.width) - 1:
+                        if top < most:
                             with m.If(value > top):
                                 m.d.comb += self.cause.eq(cause)
                     with m.If(word.reserved.any()):

@@ -121,21 +121,30 @@ class Field:
     width: int
     description: str
     signed: bool = False
-    low: int = 0
+    low: int | None = None
     high: int | None = None
     choices: type[enum.IntEnum] | None = None
 
     @property
     def limits(self) -> tuple[int, int]:
         """Smallest and largest legal value."""
+        low, high = self.encodable
+        return (
+            low if self.low is None else self.low,
+            high if self.high is None else self.high,
+        )
+
+    @property
+    def encodable(self) -> tuple[int, int]:
+        """Smallest and largest value that the bits can hold."""
         if self.signed:
             return -(1 << self.width - 1), (1 << self.width - 1) - 1
-        return self.low, (1 << self.width) - 1 if self.high is None else self.high
+        return 0, (1 << self.width) - 1
 
     @property
     def restricted(self) -> bool:
         """Whether some encodable values are illegal, so that the decoder must check."""
-        return not self.signed and self.limits != (0, (1 << self.width) - 1)
+        return self.limits != self.encodable
 
 
 @dataclass(frozen=True)
@@ -189,7 +198,7 @@ _TABLE = (
         Field("wide", 1, "1: scales of 32 bits (24-bit integer, 5-bit shift); 0: float16"),
         Field("bias", 1, "1: a float32 bias per channel"),
         Field("group_size", 17, "columns per quantisation group, or per run", low=1, high=65_536),
-        Field("exponent", 10, "E: the exact sum counts units of 2^E", signed=True),
+        Field("exponent", 10, "E: the exact sum counts units of 2^E", signed=True, low=-149, high=127),
         Field("last_lanes", 8, "channels in the last tile", low=1, high=128),
         Field("last_rows", 5, "rows in the last row tile", low=1, high=16),
         Field("row_stride", 24, "bytes from one row of y to the next"))),

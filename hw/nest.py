@@ -144,6 +144,7 @@ class Nest(wiring.Component):
         # One level per cycle passes through these registers, filled from the memories a cycle
         # earlier: one subtractor and one adder serve all levels.
         scan = Signal(range(LOOP_LEVELS))
+        m.d.comb += scan.eq(level)
         fixed_layout = data.StructLayout(
             {"axis": range(len(Axis)), "auto": 1, "step": EXTENT_BITS, "stride": self.address_width}
         )
@@ -242,7 +243,6 @@ class Nest(wiring.Component):
                         m.next = "LOOK"
 
             with m.State("LOOK"):
-                m.d.comb += scan.eq(level)
                 m.next = "ENTER"
 
             with m.State("ENTER"):
@@ -261,7 +261,7 @@ class Nest(wiring.Component):
                     pass_level()
 
             with m.State("BODY"):
-                m.d.comb += [self.o.valid.eq(~accepted), scan.eq(turn)]
+                m.d.comb += self.o.valid.eq(~accepted)
                 m.d.sync += [level.eq(turn), fresh.eq(1)]
                 m.d.sync += [flag.eq(0) for flag in changed]
                 with m.If(self.o.ready):
@@ -276,7 +276,6 @@ class Nest(wiring.Component):
                         m.next = "REREAD"
 
             with m.State("REREAD"):  # the innermost address was being written meanwhile
-                m.d.comb += scan.eq(level)
                 m.next = "GO_ON"
 
             with m.State("GO_ON"):

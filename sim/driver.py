@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from lutcore.hw.config import CoreConfig, ceil_div
 from lutcore.hw.csr import COUNTER_UNITS, CSRS, ID_VALUE, Control, Status
@@ -195,7 +196,9 @@ def run_on_rtl(
     _check_identity(sim, program)
     _write_registers(sim, program, layout, budget)
     sim.write_csr(CSRS["CONTROL"].offset, 1 << Control.START | 1 << Control.IRQ_ENABLE)
-    answered = sim.run_until_irq(budget + _GRACE)
+    started = sim.cycle
+    with Console(stderr=True).status(f"Simulating {program.name}"):
+        answered = sim.run_until_irq(budget + _GRACE)
     status = sim.read_csr(CSRS["STATUS"].offset)
     if not answered:
         raise LutcoreError(
@@ -210,7 +213,7 @@ def run_on_rtl(
         counters=counters,
         bytes_read=sim.stats.bytes_read,
         bytes_written=sim.stats.bytes_written,
-        trace=_trace(sim, counters.cycles) if trace else {},
+        trace=_trace(sim, started, counters.cycles) if trace else {},
     )
 
 
@@ -281,14 +284,12 @@ def _read_counters(sim: RtlSim) -> Counters:
     )
 
 
-def _trace(sim: RtlSim, cycles: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The recorded states, counted from the cycle in which the first unit woke."""
-    recorded = sim.trace()
-    woke = [int(starts[states > 0][0]) for starts, states in recorded.values() if states.any()]
-    origin = min(woke, default=0)
+def _trace(sim: RtlSim, started: int, cycles: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The recorded states of the run, counted from its first cycle as the counters do."""
     result = {}
-    for index, (starts, states) in recorded.items():
-        since = starts.astype(np.int64) - origin
-        kept = (since >= 0) & (since < cycles)
-        result[COUNTER_UNITS[index]] = since[kept], states[kept]
+    for index, (starts, states) in sim.trace().items():
+        since = starts - started
+        first = max(0, int(np.searchsorted(since, 0, side="right")) - 1)
+        end = int(np.searchsorted(since, cycles))
+        result[COUNTER_UNITS[index]] = np.maximum(since[first:end], 0), states[first:end]
     return result

@@ -13,7 +13,6 @@ import numpy as np
 
 from lutcore.hw.config import CoreConfig, ceil_div
 from lutcore.hw.csr import Region
-from lutcore.hw.float32 import EXPONENT_MAX, EXPONENT_MIN
 from lutcore.hw.isa import (
     INSTRUCTION_BITS,
     PROGRAM_MAX,
@@ -266,7 +265,7 @@ class _Execution:
                 while self.units:
                     yield False
                 if opcode == Opcode.LAYER:
-                    self.layer = self._layer(number, fields)
+                    self.layer = self._layer(fields)
                 elif opcode == Opcode.TOKEN:
                     self._give(Token(fields["counter"]), number, fields["count"])
             else:
@@ -304,13 +303,7 @@ class _Execution:
 
     # Registers and memory --------------------------------------------------------------------
 
-    def _layer(self, number: int, fields: dict[str, int]) -> _Layer:
-        if not EXPONENT_MIN <= fields["exponent"] <= EXPONENT_MAX:
-            raise _Stop(
-                Cause.OPERAND,
-                number,
-                f"exponent must be in {EXPONENT_MIN}..{EXPONENT_MAX}, not {fields['exponent']}",
-            )
+    def _layer(self, fields: dict[str, int]) -> _Layer:
         form = BlockFormat(
             self.config,
             planes=fields["planes"],

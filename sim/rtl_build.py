@@ -46,7 +46,7 @@ _FLAGS = (
 #: Generated C++ per compiler run, in characters: smaller ones cannot pay for the shared headers.
 _UNIT_CHARACTERS = 400_000
 #: Splitting a wire can uncover the next one of the same loop.
-_FEEDBACK_ROUNDS = 6
+_FEEDBACK_ROUNDS = 4
 
 _PORT = re.compile(r"^\t/\*(?:input|output)\*/ (?:value|wire)<(\d+)> p_(\w+)", re.MULTILINE)
 _TRACE = re.compile(r"^(?:core_2e_)?trace__state$")
@@ -160,7 +160,7 @@ def _translate(folder: Path) -> bool:
     prepare = "read_verilog lutcore.v; hierarchy -check -top lutcore; proc; flatten"
     # As an output the register survives optimisation, and is read like any other output.
     finish = (
-        "expose w:trace_state w:core.trace_state; opt_expr; opt_merge; opt_clean; "
+        "expose w:trace_state w:core.trace_state; opt_expr; opt_clean; "
         "write_cxxrtl -header -O6 -g0 lutcore.cc"
     )
     log = _yosys(folder, f"{prepare}; write_rtlil flat.il; {finish}")

@@ -6,6 +6,8 @@ from functools import lru_cache
 from importlib.metadata import version
 from importlib.resources import files
 
+from rich.console import Console
+
 from lutcore.hw.config import CoreConfig
 from lutcore.sw.files import OutputError, write_file
 from lutcore.sw.smollm2 import cache_folder
@@ -31,7 +33,8 @@ def verilog_of(config: CoreConfig) -> str:
     # Imported here: the generator takes long to import.
     from lutcore.hw.export import generate_verilog
 
-    text = generate_verilog(config)
+    with Console(stderr=True).status("Generating Verilog"):
+        text = generate_verilog(config)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

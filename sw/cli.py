@@ -4,7 +4,7 @@ import io
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -282,7 +282,9 @@ def run(
 
     program = Program.load(file)
     activations = _load_array(x)
-    with _status(f"Running {program.name} on {on}"):
+    # The RTL shows its own progress: it has several parts.
+    waiting = nullcontext() if on is Backend.RTL else _status(f"Running {program.name} on {on}")
+    with waiting:
         result = execute(
             program,
             activations,

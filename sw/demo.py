@@ -259,10 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             notes.print("Going on with a GENERATED layer; the figures are not those of a model.")
             workload = generated_workload()
         config = PRESETS[CONFIG]
-        with notes.status("Generating Verilog"):
-            verilog, description = verilog_of(config), describe(config)
-        write_file(folder / "lutcore.v", verilog)
-        write_file(folder / "lutcore.json", json.dumps(description, indent=2) + "\n")
+        write_file(folder / "lutcore.v", verilog_of(config))
+        write_file(folder / "lutcore.json", json.dumps(describe(config), indent=2) + "\n")
         cases = [
             measure("decode", "decode, 1 row", workload.layer, workload.x[-1:], config),
             measure(

@@ -257,8 +257,8 @@ def test_read_abort_swallows_what_is_outstanding(delay):
         for _ in range(delay):
             await ctx.tick()
         ctx.set(dut.abort, 1)
+        quiet = not ctx.get(dut.bus.arvalid)
         await ctx.tick()
-        quiet = False
         for _ in range(400):
             assert not ctx.get(dut.responses[0].valid)
             if ctx.get(dut.idle):
@@ -581,6 +581,36 @@ def test_window(width, lengths, page, size, requests):
                 await ctx.tick()
                 assert not ctx.get(dut.error) and not ctx.get(dut.o.valid)
             assert not ctx.get(dut.busy)
+
+    simulate(dut, testbench)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "size", "offset", "length", "good"),
+    [
+        ("beats", 4096, 4096 - 64, 4, True),
+        ("beats", 4095, 4096 - 64, 4, False),
+        ("beats", 4096, 4096 - 64, 5, False),
+        ("beats", 4096, 8, 1, False),
+        ("beats", 4096, 1 << 32, 1, False),
+        ("beats", 2**32 - 1, 2**32 - 32, 1, True),
+        ("beats", 2**32 - 1, 2**32 - 16, 1, False),
+        ("bytes", 100, 96, 4, True),
+        ("bytes", 100, 97, 4, False),
+        ("bytes", 2**32 - 1, 2**32 - 2, 1, True),
+        ("bytes", 2**32 - 1, 2**32 - 1, 1, False),
+        ("bytes", 0, 0, 1, False),
+    ],
+)
+def test_window_at_its_edges(lengths, size, offset, length, good):
+    dut = Window(128, lengths=lengths)
+
+    async def testbench(ctx):
+        ctx.set(dut.size, size)
+        await put(ctx, dut.i, {"offset": offset, "length": length})
+        assert ctx.get(dut.error) == (not good)
+        await ctx.tick()
+        assert ctx.get(dut.o.valid) == good
 
     simulate(dut, testbench)
 
