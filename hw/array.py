@@ -294,6 +294,8 @@ class ArrayUnit(wiring.Component):
         ``o_valid``: ``o_sums`` holds the oldest finished tile; ``o_pop`` removes it.
     w_available, w_take, w_give
         Weight slot tokens.
+    expecting
+        TABLE is at work on an instruction, so that having nothing to do is waiting.
     """
 
     def __init__(self, config: CoreConfig) -> None:
@@ -315,6 +317,7 @@ class ArrayUnit(wiring.Component):
                 "o_valid": Out(1),
                 "o_pop": In(1),
                 "o_sums": Out(self.lanes.o_sums.shape()),
+                "expecting": In(1),
                 "active": Out(1),
                 "issue": Out(1),
                 "state": Out(State),
@@ -440,7 +443,7 @@ class ArrayUnit(wiring.Component):
             m.d.comb += self.state.eq(State.BUSY)
         with m.Elif(self.i.valid & has_slot & has_word):
             m.d.comb += self.state.eq(State.WAIT_OUT)
-        with m.Else():
+        with m.Elif(self.expecting | self.i.valid):
             m.d.comb += self.state.eq(State.WAIT_IN)
         m.d.comb += self.active.eq(self.i.valid | issued.valid | (credit != cfg.tiles))
         return m

@@ -9,7 +9,7 @@ from lutcore.hw.axi import Axi4, Axi4Lite, forward
 from lutcore.hw.buffers import SlotBuffer
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.csr import COUNTER_UNITS, Region
-from lutcore.hw.csr_file import CounterBank, CsrFile, status_word
+from lutcore.hw.csr_file import CounterBank, CsrFile, event_bits, status_word
 from lutcore.hw.dma import ReadMaster, Window, WriteMaster, command_layout
 from lutcore.hw.fetch import Fetch
 from lutcore.hw.isa import INSTRUCTIONS, Cause, Opcode, Token, Unit
@@ -193,6 +193,7 @@ class _Engine(wiring.Component):
             array.write_address.eq(table.write_address),
             array.write_data.eq(table.write_data),
             table.release.eq(array.release),
+            array.expecting.eq(nests[Unit.MMA].busy | table.active),
             scale.acc_valid.eq(array.o_valid),
             scale.acc_sums.eq(array.o_sums),
             array.o_pop.eq(scale.acc_pop),
@@ -414,12 +415,15 @@ class Core(wiring.Component):
             registers.interrupt.eq(supervisor.interrupt),
             self.irq.eq(registers.irq),
             counters.clear.eq(supervisor.launch),
-            counters.run.eq(supervisor.run),
+            counters.select.eq(registers.counter_select),
+            registers.counter_hit.eq(counters.hit),
+            registers.counter_value.eq(counters.value),
         ]
         # Simulations read this register by its name, for the timeline.
         trace_state = Signal.like(engine.states, name="trace_state")
         m.d.sync += trace_state.eq(engine.states)
-        m.d.comb += counters.states.eq(trace_state)
+        strobes = {"LOOKUPS": engine.lookup, "READ_BEATS": reader.beat, "WRITE_BEATS": writer.beat}
+        m.d.comb += counters.events.eq(event_bits(supervisor.run, list(trace_state), strobes))
 
         # Read-only registers.
         values = registers.values
@@ -432,20 +436,9 @@ class Core(wiring.Component):
             cause=supervisor.cause,
             instruction=supervisor.instruction,
         )
-        totals = {"LOOKUPS": engine.lookup, "READ_BEATS": reader.beat, "WRITE_BEATS": writer.beat}
-        m.d.comb += values["STATUS"].eq(status)
-        wide = {"CYCLES": supervisor.cycles}
-        for name, strobe in totals.items():
-            total = Signal(40, name=name.lower())
-            with m.If(supervisor.launch):
-                m.d.sync += total.eq(0)
-            with m.Elif(strobe):
-                m.d.sync += total.eq(total + 1)
-            wide[name] = total
-        for index, unit in enumerate(COUNTER_UNITS):
-            wide[f"{unit.upper()}_BUSY"] = counters.busy[index]
-            wide[f"{unit.upper()}_WAIT_IN"] = counters.wait_in[index]
-            wide[f"{unit.upper()}_WAIT_OUT"] = counters.wait_out[index]
-        for name, value in wide.items():
-            m.d.comb += [values[f"{name}_LO"].eq(value[:32]), values[f"{name}_HI"].eq(value[32:])]
+        m.d.comb += [
+            values["STATUS"].eq(status),
+            values["CYCLES_LO"].eq(supervisor.cycles[:32]),
+            values["CYCLES_HI"].eq(supervisor.cycles[32:]),
+        ]
         return m

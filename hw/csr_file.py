@@ -1,7 +1,8 @@
 """The register file behind the AXI4-Lite port, and the counters of the units."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.axi import Axi4Lite
@@ -10,10 +11,21 @@ from lutcore.hw.csr import COUNTER_UNITS, CSRS, ID_VALUE, Control, Status
 from lutcore.hw.isa import ISA_VERSION
 from lutcore.hw.util import State
 
-__all__ = ["COUNTER_BITS", "CounterBank", "CsrFile", "status_word"]
+__all__ = [
+    "COUNTER_BITS",
+    "COUNTER_SLOTS",
+    "EXTRA_COUNTERS",
+    "CounterBank",
+    "CsrFile",
+    "event_bits",
+    "status_word",
+]
 
 #: Bits of a counter; at 100 MHz it lasts three hours.
 COUNTER_BITS = 40
+#: Four slots for each unit: busy, waiting for input, waiting for output, and one of these:
+COUNTER_SLOTS = 4 * len(COUNTER_UNITS)
+EXTRA_COUNTERS = ("LOOKUPS", "READ_BEATS", "WRITE_BEATS")
 #: Version of the register map, in VERSION 31:16.
 MAP_VERSION = 1
 
@@ -21,45 +33,112 @@ _OKAY, _SLVERR = 0b00, 0b10
 
 
 class CounterBank(wiring.Component):
-    """Counts, for each unit, the cycles in each of its states.
+    """Counts events, in a memory: 40-bit registers for all would be half of the control logic.
+
+    Each of the ``SLOTS`` counters collects its events in a few bits, which a scan over all slots
+    moves into the memory, one slot per cycle. A slot can be read in the cycle of its visit, so it
+    always reads as the exact count of the events up to two cycles ago, at most ``SLOTS`` cycles
+    after it is asked for.
 
     Members
     -------
-    clear, run
-        Set all to zero; count.
-    states
-        State of each unit, in the order of ``COUNTER_UNITS``.
-    busy, wait_in, wait_out
-        Counts.
+    clear
+        Set all to zero; the events of this cycle are the first to count.
+    events
+        A bit per slot: count one. See :func:`event_bits`.
+    select
+        Slot to read.
+    hit, value
+        Strobe: ``value`` is the count of the selected slot.
     """
 
     def __init__(self) -> None:
-        units = len(COUNTER_UNITS)
-        counts = data.ArrayLayout(COUNTER_BITS, units)
+        self.memory = Memory(
+            shape=COUNTER_BITS, depth=COUNTER_SLOTS, init=[], attrs={"ram_style": "distributed"}
+        )
         super().__init__(
             {
                 "clear": In(1),
-                "run": In(1),
-                "states": In(data.ArrayLayout(State, units)),
-                "busy": Out(counts),
-                "wait_in": Out(counts),
-                "wait_out": Out(counts),
+                "events": In(COUNTER_SLOTS),
+                "select": In(range(COUNTER_SLOTS)),
+                "hit": Out(1),
+                "value": Out(COUNTER_BITS),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        kinds = ((State.BUSY, self.busy), (State.WAIT_IN, self.wait_in), (State.WAIT_OUT, self.wait_out))
-        for unit, name in enumerate(COUNTER_UNITS):
-            for state, counts in kinds:
-                # The state is registered first: it comes late in the cycle.
-                tick = Signal(name=f"{name}_{state.name.lower()}")
-                m.d.sync += tick.eq(self.run & (self.states[unit] == state))
-                with m.If(self.clear):
-                    m.d.sync += counts[unit].eq(0)
-                with m.Elif(tick):
-                    m.d.sync += counts[unit].eq(counts[unit] + 1)
+        m.submodules.memory = memory = self.memory
+        read, write = memory.read_port(domain="comb"), memory.write_port()
+
+        # Events come late in their cycle: a register first.
+        event = Signal(COUNTER_SLOTS)
+        visited = Signal(range(COUNTER_SLOTS))
+        # Until the scan has been everywhere, what the memory holds is from the run before.
+        stale = Signal(init=1)
+        pending = Array(
+            Signal(range(COUNTER_SLOTS + 1), name=f"pending_{n}") for n in range(COUNTER_SLOTS)
+        )
+        m.d.sync += [event.eq(self.events), visited.eq(visited + 1)]
+        with m.If(visited == COUNTER_SLOTS - 1):
+            m.d.sync += stale.eq(0)
+        for slot, count in enumerate(pending):
+            with m.If(visited == slot):
+                m.d.sync += count.eq(event[slot])
+            with m.Elif(event[slot]):
+                m.d.sync += count.eq(count + 1)
+
+        slot = Signal(range(COUNTER_SLOTS))
+        before, more = Signal(COUNTER_BITS), Signal(range(COUNTER_SLOTS + 1))
+        valid = Signal()
+        m.d.comb += [
+            read.addr.eq(visited),
+            write.addr.eq(slot),
+            write.data.eq(self.value),
+            write.en.eq(valid),
+            self.value.eq(before + more),
+            self.hit.eq(valid & (slot == self.select)),
+        ]
+        m.d.sync += [
+            valid.eq(1),
+            slot.eq(visited),
+            before.eq(Mux(stale, 0, read.data)),
+            more.eq(pending[visited]),
+        ]
+        with m.If(self.clear):
+            m.d.sync += [visited.eq(0), stale.eq(1), valid.eq(0)]
+            m.d.sync += [count.eq(0) for count in pending]
         return m
+
+
+def event_bits(run: Value, states: list[Value], extra: dict[str, Value]) -> Value:
+    """Events of a :class:`CounterBank`: four slots for each unit, in the order of their registers.
+
+    Parameters
+    ----------
+    run
+        Count at all.
+    states
+        State of each unit, in the order of ``COUNTER_UNITS``.
+    extra
+        The strobes of ``EXTRA_COUNTERS``, which take the fourth slot of the first units.
+    """
+    bits = [Const(0, 1)] * COUNTER_SLOTS
+    for unit, state in enumerate(states):
+        for kind, value in enumerate((State.BUSY, State.WAIT_IN, State.WAIT_OUT)):
+            bits[4 * unit + kind] = run & (state == value)
+    for number, name in enumerate(EXTRA_COUNTERS):
+        bits[4 * number + 3] = run & extra[name]
+    return Cat(*bits)
+
+
+def _slots() -> dict[int, int]:
+    """Slot of the counter at each word of the register map, by word offset (LO)."""
+    slots = {CSRS[f"{name}_LO"].offset: 4 * n + 3 for n, name in enumerate(EXTRA_COUNTERS)}
+    for unit, name in enumerate(COUNTER_UNITS):
+        for kind, suffix in enumerate(("BUSY", "WAIT_IN", "WAIT_OUT")):
+            slots[CSRS[f"{name.upper()}_{suffix}_LO"].offset] = 4 * unit + kind
+    return slots
 
 
 class CsrFile(wiring.Component):
@@ -82,6 +161,9 @@ class CsrFile(wiring.Component):
         For STATUS (all its 32 bits) and for the write protection.
     values
         Read-only registers (see :attr:`inputs`), by name.
+    counter_select, counter_hit, counter_value
+        To the :class:`CounterBank`. Reading a counter takes up to ``COUNTER_SLOTS`` cycles more;
+        its two halves are read at different times, and belong together once the core stands.
     settings
         Writable registers, by name.
     """
@@ -90,8 +172,13 @@ class CsrFile(wiring.Component):
         self.config = config
         fixed = {"ID", "VERSION", "FINGERPRINT_LO", "FINGERPRINT_HI"}
         special = {"CONTROL", "IRQ"}
+        self.counters = _slots()
         #: Registers whose value comes from outside.
-        self.inputs = [c.name for c in CSRS.values() if c.access == "ro" and c.name not in fixed]
+        self.inputs = [
+            c.name
+            for c in CSRS.values()
+            if c.access == "ro" and c.name not in fixed and c.offset & ~4 not in self.counters
+        ]
         #: Registers that the host writes.
         self.settings_names = [
             c.name for c in CSRS.values() if c.access == "rw" and c.name not in special
@@ -105,6 +192,9 @@ class CsrFile(wiring.Component):
                 "interrupt": In(1),
                 "busy": In(1),
                 "values": In(data.StructLayout({name: 32 for name in self.inputs})),
+                "counter_select": Out(range(COUNTER_SLOTS)),
+                "counter_hit": In(1),
+                "counter_value": In(COUNTER_BITS),
                 "settings": Out(data.StructLayout({name: 32 for name in self.settings_names})),
             }
         )
@@ -117,38 +207,51 @@ class CsrFile(wiring.Component):
         m.d.comb += self.irq.eq(enable & pending)
         m.d.sync += [self.start.eq(0), self.soft_reset.eq(0)]
 
-        # Reads: address, a register stage for the wide choice, data.
+        # Reads: address; one bit per register, so that the wide choice is an OR; data.
         address = Signal(12)
-        chosen = Signal(33)
-        with m.Switch(address[2:]):
-            for csr in CSRS.values():
-                value = {
-                    "ID": ID_VALUE,
-                    "VERSION": ISA_VERSION | MAP_VERSION << 16,
-                    "FINGERPRINT_LO": fingerprint & 0xFFFF_FFFF,
-                    "FINGERPRINT_HI": fingerprint >> 32,
-                    "CONTROL": enable << Control.IRQ_ENABLE,
-                    "IRQ": pending,
-                }.get(csr.name)
-                if value is None:
-                    source = self.values if csr.name in self.inputs else self.settings
-                    value = source[csr.name]
-                with m.Case(csr.offset >> 2):
-                    m.d.comb += chosen.eq(value)
-            with m.Default():
-                m.d.comb += chosen.eq(1 << 32)
+        values = {
+            "ID": ID_VALUE,
+            "VERSION": ISA_VERSION | MAP_VERSION << 16,
+            "FINGERPRINT_LO": fingerprint & 0xFFFF_FFFF,
+            "FINGERPRINT_HI": fingerprint >> 32,
+            "CONTROL": enable << Control.IRQ_ENABLE,
+            "IRQ": pending,
+            **{name: self.values[name] for name in self.inputs},
+            **{name: self.settings[name] for name in self.settings_names},
+        }
+        selected = Signal(len(values))
+        chosen = Const(0, 32)
+        for number, value in enumerate(values.values()):
+            chosen = chosen | Mux(selected[number], value, 0)
+        from_counter = Signal()
+        counter = Mux(address[2], self.counter_value[32:], self.counter_value[:32])
+        with m.Switch(address[3:]):
+            for offset, slot in self.counters.items():
+                with m.Case(offset >> 3):
+                    m.d.comb += [from_counter.eq(1), self.counter_select.eq(slot)]
         with m.FSM(name="read"):
             with m.State("ADDRESS"):
                 m.d.comb += axi.arready.eq(1)
                 with m.If(axi.arvalid):
                     m.d.sync += address.eq(axi.araddr)
-                    m.next = "CHOOSE"
+                    m.next = "SELECT"
+            with m.State("SELECT"):
+                m.d.sync += selected.eq(
+                    Cat(address[2:] == CSRS[name].offset >> 2 for name in values)
+                )
+                m.next = "CHOOSE"
             with m.State("CHOOSE"):
                 m.d.sync += [
-                    axi.rdata.eq(chosen[:32]),
-                    axi.rresp.eq(Mux(chosen[32], _SLVERR, _OKAY)),
+                    axi.rdata.eq(chosen),
+                    axi.rresp.eq(Mux(selected.any(), _OKAY, _SLVERR)),
                 ]
                 m.next = "DATA"
+                with m.If(from_counter):
+                    m.next = "COUNTER"
+            with m.State("COUNTER"):
+                m.d.sync += [axi.rdata.eq(counter), axi.rresp.eq(_OKAY)]
+                with m.If(self.counter_hit):
+                    m.next = "DATA"
             with m.State("DATA"):
                 m.d.comb += axi.rvalid.eq(1)
                 with m.If(axi.rready):
@@ -157,7 +260,6 @@ class CsrFile(wiring.Component):
         # Writes: address and data in any order, then the response.
         write_address, write_data, strobe = Signal(12), Signal(32), Signal(4)
         have_address, have_data = Signal(), Signal()
-        mask = Cat(bit.replicate(8) for bit in strobe)
         bad = Signal()
         m.d.comb += [axi.awready.eq(~have_address), axi.wready.eq(~have_data)]
         with m.If(axi.awvalid & axi.awready):
@@ -186,8 +288,10 @@ class CsrFile(wiring.Component):
                     with m.Case(CSRS[name].offset >> 2):
                         register = self.settings[name]
                         m.d.comb += bad.eq(self.busy)
-                        with m.If(~self.busy):
-                            m.d.sync += register.eq((register & ~mask) | (write_data & mask))
+                        for lane in range(4):
+                            part = slice(8 * lane, 8 * lane + 8)
+                            with m.If(~self.busy & strobe[lane]):
+                                m.d.sync += register[part].eq(write_data[part])
                 with m.Default():
                     m.d.comb += bad.eq(1)
         with m.If(self.interrupt):
@@ -206,5 +310,3 @@ def status_word(*, busy, done, error, draining, hung, cause, instruction):
     }
     low = Cat(parts[bit] for bit in sorted(parts))
     return Cat(low, Signal(8 - len(parts)), cause, instruction)
-
-

@@ -403,7 +403,8 @@ class WriteMaster(wiring.Component):
         Level: issue no further burst, drop requests; bursts that were issued are completed with
         beats that write nothing.
     idle
-        No request waits, and every burst has its response.
+        Every burst that was issued has its response. A request that waits for data does not count:
+        nothing is under way for it on the bus.
     beat
         Strobe: a beat was transferred.
     error
@@ -455,7 +456,7 @@ class WriteMaster(wiring.Component):
             bus.bready.eq(unanswered != 0),
             answered.eq(bus.bvalid & bus.bready),
             self.beat.eq(bus.wvalid & bus.wready),
-            self.idle.eq((unanswered == 0) & ~splitter.busy),
+            self.idle.eq(unanswered == 0),
         ]
         with m.If(bus.wready):
             m.d.sync += bus.wvalid.eq(0)

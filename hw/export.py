@@ -4,15 +4,24 @@ import os
 from typing import Any
 
 from amaranth.back import verilog
-from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
+from amaranth.hdl import (
+    ClockDomain,
+    ClockSignal,
+    Elaboratable,
+    Module,
+    ResetSignal,
+    Shape,
+    Signal,
+)
 from amaranth.lib import wiring
 
+from lutcore.hw.axi import Axi4, Axi4Lite
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.core import Core
 from lutcore.hw.csr import CSRS
 from lutcore.hw.isa import ISA_VERSION
 
-__all__ = ["Top", "describe", "generate_verilog"]
+__all__ = ["Top", "describe", "generate_verilog", "ports"]
 
 
 class Top(Elaboratable):
@@ -22,28 +31,14 @@ class Top(Elaboratable):
     ----------
     ports
         Name to signal, in the order of the Verilog port list.
-    inputs
-        Names of the input ports.
     """
 
     def __init__(self, config: CoreConfig) -> None:
         self.config = config
         self.core = Core(config)
-        self.ports: dict[str, Signal] = {"aclk": Signal(name="aclk"), "aresetn": Signal(name="aresetn")}
-        self.inputs = ["aclk", "aresetn"]
-        self._links: list[tuple[Signal, Signal, bool]] = []
-        for prefix, member in (("s_axi", self.core.control), ("m_axi", self.core.bus)):
-            for (name,), kind, inner in member.signature.flatten(member):
-                outer = Signal(inner.shape(), name=f"{prefix}_{name}")
-                is_input = kind.flow == wiring.In
-                self._add(outer.name, outer, inner, is_input)
-        self._add("irq", Signal(name="irq"), self.core.irq, False)
-
-    def _add(self, name: str, outer: Signal, inner: Signal, is_input: bool) -> None:
-        self.ports[name] = outer
-        if is_input:
-            self.inputs.append(name)
-        self._links.append((outer, inner, is_input))
+        self.ports = {
+            port["name"]: Signal(port["width"], name=port["name"]) for port in ports(config)
+        }
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -53,9 +48,24 @@ class Top(Elaboratable):
             ClockSignal("sync").eq(self.ports["aclk"]),
             ResetSignal("sync").eq(~self.ports["aresetn"]),
         ]
-        for outer, inner, is_input in self._links:
-            m.d.comb += inner.eq(outer) if is_input else outer.eq(inner)
+        m.d.comb += self.ports["irq"].eq(self.core.irq)
+        for prefix, bus in (("s_axi", self.core.control), ("m_axi", self.core.bus)):
+            for (name,), member, inner in bus.signature.flatten(bus):
+                outer = self.ports[f"{prefix}_{name}"]
+                # A member's direction is that of the core's own port here.
+                m.d.comb += inner.eq(outer) if member.flow == wiring.In else outer.eq(inner)
         return m
+
+
+def ports(config: CoreConfig) -> list[dict[str, Any]]:
+    """Name, direction and width of each port of module ``lutcore``, in order."""
+    found = [("aclk", "input", 1), ("aresetn", "input", 1)]
+    for prefix, signature in (("s_axi", Axi4Lite(12).flip()), ("m_axi", Axi4(config.bus_width))):
+        for name, member in signature.members.items():
+            direction = "input" if member.flow == wiring.In else "output"
+            found.append((f"{prefix}_{name}", direction, Shape.cast(member.shape).width))
+    found.append(("irq", "output", 1))
+    return [{"name": n, "direction": d, "width": w} for n, d, w in found]
 
 
 def generate_verilog(config: CoreConfig) -> str:
@@ -79,7 +89,6 @@ def generate_verilog(config: CoreConfig) -> str:
 
 def describe(config: CoreConfig) -> dict[str, Any]:
     """Ports, parameters, register map and fingerprint, ready for JSON."""
-    top = Top(config)
     return {
         "top": "lutcore",
         "fingerprint": f"{config.fingerprint:#018x}",
@@ -92,14 +101,7 @@ def describe(config: CoreConfig) -> dict[str, Any]:
             "accumulator_bits": config.acc_width,
             "sum_bits": config.sum_width,
         },
-        "ports": [
-            {
-                "name": name,
-                "direction": "input" if name in top.inputs else "output",
-                "width": len(signal),
-            }
-            for name, signal in top.ports.items()
-        ],
+        "ports": ports(config),
         "csrs": [
             {
                 "name": csr.name,

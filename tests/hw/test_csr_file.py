@@ -1,16 +1,26 @@
 """The register file through its AXI4-Lite port, and the counters."""
 
 import random
+from itertools import pairwise
 
-import pytest
-from amaranth.hdl import Signal
+from amaranth.hdl import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
 from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.csr import COUNTER_UNITS, CSRS, ID_VALUE, Control
-from lutcore.hw.csr_file import COUNTER_BITS, CounterBank, CsrFile, status_word
+from lutcore.hw.csr_file import (
+    COUNTER_BITS,
+    COUNTER_SLOTS,
+    EXTRA_COUNTERS,
+    CounterBank,
+    CsrFile,
+    event_bits,
+    status_word,
+)
 from lutcore.hw.isa import ISA_VERSION
 from lutcore.hw.util import State
 
@@ -101,7 +111,7 @@ class Host:
         return response
 
 
-def simulate(scenario, dut: CsrFile | None = None, **host_options) -> None:
+def simulate(scenario, dut=None, **host_options) -> None:
     dut = dut or CsrFile(CONFIG)
 
     async def testbench(ctx):
@@ -305,40 +315,100 @@ def test_status_word():
 # Counters --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_counters(seed):
-    """Every cycle of a run counts once for each unit, none outside."""
+class Bench(wiring.Component):
+    """A register file with its counters."""
+
+    def __init__(self) -> None:
+        self.file, self.bank = CsrFile(CONFIG), CounterBank()
+        self.axi, self.start, self.soft_reset = self.file.axi, self.file.start, self.file.soft_reset
+        self.states = [Signal(State, name=f"state_{name}") for name in COUNTER_UNITS]
+        self.extra = {name: Signal(name=name.lower()) for name in EXTRA_COUNTERS}
+        super().__init__({"run": In(1)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.file, m.submodules.bank = self.file, self.bank
+        m.d.comb += [
+            self.bank.events.eq(event_bits(self.run, self.states, self.extra)),
+            self.bank.select.eq(self.file.counter_select),
+            self.file.counter_hit.eq(self.bank.hit),
+            self.file.counter_value.eq(self.bank.value),
+        ]
+        return m
+
+
+async def count_up(ctx, dut: Bench, cycles: int, chance: random.Random) -> dict[str, int]:
+    """Random activity; what the counters are to show."""
+    counts = {
+        name.removesuffix("_LO"): 0 for name in CSRS if CSRS[name].offset in dut.file.counters
+    }
+    weights = [[chance.random() for _ in State] for _ in COUNTER_UNITS]
+    for cycle in range(cycles):
+        run = chance.random() < 0.9
+        ctx.set(dut.run, run)
+        for unit, signal in enumerate(dut.states):
+            state = chance.choices(list(State), weights[unit])[0]
+            ctx.set(signal, state)
+            if run and state != State.IDLE:
+                counts[f"{COUNTER_UNITS[unit].upper()}_{state.name}"] += 1
+        for name, signal in dut.extra.items():
+            strobe = chance.random() < 0.9
+            ctx.set(signal, strobe)
+            counts[name] += run and strobe
+        # The cycle in which they are cleared counts.
+        ctx.set(dut.bank.clear, cycle == 0)
+        await ctx.tick()
+    ctx.set(dut.run, 0)
+    ctx.set(dut.bank.clear, 0)
+    return counts
+
+
+def test_counters():
+    """Every event of a run counts once, and a new run begins at zero. Ended or not."""
+    dut = Bench()
+
+    async def scenario(ctx, dut, host):
+        for cycles in (1, 31, 32, 33, 300, 7):
+            counts = await count_up(ctx, dut, cycles, host.random)
+            for name, count in counts.items():
+                offset = CSRS[f"{name}_LO"].offset
+                assert await host.read(offset) == (count, OKAY), name
+                assert await host.read(offset + 4) == (0, OKAY), name
+                assert await host.write(offset, 1) == SLVERR
+
+    simulate(scenario, dut)
+
+
+def test_counters_are_wide_and_fast_to_read():
+    """A slot that always counts: the scan loses nothing, and the carry reaches bit 39."""
     dut = CounterBank()
-    chance = random.Random(seed)
-    kinds = {State.BUSY: dut.busy, State.WAIT_IN: dut.wait_in, State.WAIT_OUT: dut.wait_out}
+    top = (1 << COUNTER_BITS) - 1
 
     async def testbench(ctx):
-        for _ in range(2):
-            ctx.set(dut.clear, 1)
-            await ctx.tick()
-            ctx.set(dut.clear, 0)
-            counts = {kind: [0] * len(COUNTER_UNITS) for kind in kinds}
-            weights = [[chance.random() for _ in State] for _ in COUNTER_UNITS]
-            for _ in range(300):
-                run = chance.random() < 0.8
-                states = [chance.choices(list(State), weights[n])[0] for n in range(len(weights))]
-                ctx.set(dut.run, run)
-                ctx.set(dut.states, states)
-                await ctx.tick()
-                for unit, state in enumerate(states):
-                    if run and state != State.IDLE:
-                        counts[state][unit] += 1
-            ctx.set(dut.run, 0)
-            await ctx.tick().repeat(3)
-            for kind, signal in kinds.items():
-                assert [ctx.get(signal[n]) for n in range(len(COUNTER_UNITS))] == counts[kind]
+        ctx.set(dut.events, (1 << COUNTER_SLOTS) - 1)
+        ctx.set(dut.select, 5)
+        ctx.set(dut.clear, 1)
+        await ctx.tick()
+        ctx.set(dut.clear, 0)
+        seen = []
+        for cycle in range(5 * COUNTER_SLOTS):
+            _, _, hit, value = await ctx.tick().sample(dut.hit, dut.value)
+            if hit:
+                seen.append((cycle, value))
+        assert len(seen) == 5
+        assert {cycle - value for cycle, value in seen} == {1}
+        assert {b[0] - a[0] for a, b in pairwise(seen)} == {COUNTER_SLOTS}
+        memory = dut.memory.data
+        ctx.set(dut.events, 0)
+        await ctx.tick().repeat(2 * COUNTER_SLOTS)
+        ctx.set(memory[5], top >> 1)
+        ctx.set(dut.events, 1 << 5)
+        await ctx.tick()
+        ctx.set(dut.events, 0)
+        await ctx.tick().repeat(2 * COUNTER_SLOTS)
+        assert ctx.get(memory[5]) == (top >> 1) + 1
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-8)
     simulator.add_testbench(testbench)
     simulator.run()
-
-
-def test_counters_are_wide():
-    assert CounterBank().busy.shape() == CounterBank().wait_in.shape()
-    assert COUNTER_BITS == 40

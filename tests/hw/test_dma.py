@@ -461,11 +461,30 @@ def test_write_pace():
     async def testbench(ctx):
         ctx.set(dut.i.valid, 1)
         await put(ctx, dut.command, {"address": 0x100, "beats": 64})
-        await ctx.tick().until(dut.idle)
+        await ctx.tick().until(~dut.idle)
+        await ctx.tick().until(dut.idle & ~dut.i.ready)
 
     simulate(dut, testbench, background=[sink, watch])
     assert len(cycles) == 64
     assert cycles[-1] - cycles[0] <= 64 + 3 * 2
+
+
+def test_write_is_idle_while_the_data_are_missing():
+    """Else a unit that waits for its results for ever would look like a busy bus."""
+    dut = WriteMaster(32)
+
+    async def testbench(ctx):
+        await put(ctx, dut.command, {"address": 0x100, "beats": 2})
+        for _ in range(10):
+            await ctx.tick()
+            assert ctx.get(dut.idle)
+            assert not ctx.get(dut.bus.awvalid)
+        await put(ctx, dut.i, {"data": 1, "strobe": 15})
+        for _ in range(10):
+            await ctx.tick()
+            assert not ctx.get(dut.idle)
+
+    simulate(dut, testbench, background=[Sink(dut, 0)])
 
 
 def test_write_error():
@@ -481,7 +500,8 @@ def test_write_error():
     async def testbench(ctx):
         ctx.set(dut.i.valid, 1)
         await put(ctx, dut.command, {"address": 0x100, "beats": 12})
-        await ctx.tick().until(dut.idle)
+        await ctx.tick().until(~dut.idle)
+        await ctx.tick().until(dut.idle & ~dut.i.ready)
         await ctx.tick().repeat(2)
 
     simulate(dut, testbench, background=[Sink(dut, 0, bad=[0x110]), watch])
