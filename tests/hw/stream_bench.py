@@ -16,7 +16,8 @@ def simulate(dut: Any, *testbenches: Testbench, background=(), limit: int = 20_0
     """Run until all testbenches have ended; more than ``limit`` cycles count as a hang."""
 
     async def watchdog(ctx):
-        await ctx.tick().repeat(limit)
+        for _ in range(limit):
+            await ctx.tick()
         raise AssertionError(f"still running after {limit} cycles")
 
     simulator = Simulator(dut)

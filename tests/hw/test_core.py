@@ -112,7 +112,7 @@ def test_a_layer_end_to_end(case: str) -> None:
 class Small:
     """One small core and one program for it, which every test of a stop begins with."""
 
-    config: CoreConfig = CoreConfig(rows=2, lanes=8, group=2, depth=1, planes=2, bus_width=32)
+    config: CoreConfig = CoreConfig(rows=2, lanes=8, group=2, depth=1, planes=2, bus_width=64)
     layer: QuantLayer = field(default_factory=lambda: make_layer(19, 20, 2, 8))
 
     def __post_init__(self) -> None:
@@ -229,6 +229,12 @@ def write_fault(small: Small) -> int:
     return small.at(Opcode.STY)
 
 
+def full_already(small: Small) -> int:
+    """Both activation slots are called full, so that LDX gives one too many."""
+    small.words[0] = encode(Opcode.TOKEN, counter=Token.X_FULL, count=2)
+    return small.at(Opcode.LDX)
+
+
 def only_column_loops(unit: Unit, count: int):
     """Too many loops before an instruction, in place of the first instructions."""
 
@@ -263,17 +269,14 @@ STOPS = {
     "program not readable": Stop(Cause.READ_ERROR, read_fault(Region.PROGRAM, 16, None)),
     "weights not readable": Stop(Cause.READ_ERROR, read_fault(Region.WEIGHTS, 128, Opcode.LDW)),
     "activations not readable": Stop(
-        Cause.READ_ERROR, read_fault(Region.ACTIVATIONS, 20, Opcode.LDX)
+        Cause.READ_ERROR, read_fault(Region.ACTIVATIONS, 24, Opcode.LDX)
     ),
     "results not writable": Stop(Cause.WRITE_ERROR, write_fault),
     "no weight slot": Stop(Cause.DEADLOCK, starve(Token.W_FREE, Opcode.LDW)),
-    "no scale slot": Stop(Cause.DEADLOCK, starve(Token.S_FREE, Opcode.LDW)),
-    "no bias slot": Stop(Cause.DEADLOCK, starve(Token.B_FREE, Opcode.LDW)),
     "no activation slot": Stop(Cause.DEADLOCK, starve(Token.X_FREE, Opcode.LDX)),
     "token overflow": Stop(Cause.TOKEN, replace(
         Opcode.TOKEN, lambda word: encode(Opcode.TOKEN, counter=Token.W_FREE, count=2), 3)),
-    "slot given twice": Stop(Cause.TOKEN, replace(
-        Opcode.TOKEN, lambda word: encode(Opcode.TOKEN, counter=Token.X_FULL, count=2), 0)),
+    "slot given twice": Stop(Cause.TOKEN, full_already),
     "budget": Stop(Cause.BUDGET, lambda small: None, {"budget": 300}),
     "budget while fetching": Stop(Cause.BUDGET, lambda small: None, {"budget": 20}),
 }  # fmt: skip
@@ -308,7 +311,8 @@ def test_reset_waits_for_outstanding_reads(small: Small) -> None:
     """What was asked for before the reset must not reach the next program."""
     bench = small.bench
     bench.start()
-    while Region.WEIGHTS not in {_region(small, address) for address in _awaited(small)}:
+    base, size = bench.layout.regions[Region.WEIGHTS]
+    while not any(base <= address < base + size for address in bench.memory.awaited):
         bench.ticks(1)
     bench.memory.mute = True
     bench.write("CONTROL", RESET)
@@ -323,18 +327,7 @@ def test_reset_waits_for_outstanding_reads(small: Small) -> None:
     small.check_recovery(reset=False)
 
 
-def _awaited(small: Small) -> list[int]:
-    return small.bench.memory.awaited
-
-
-def _region(small: Small, address: int) -> Region | None:
-    for region, (base, size) in small.bench.layout.regions.items():
-        if base <= address < base + size:
-            return region
-    return None
-
-
-@pytest.mark.parametrize("cycle", [2, 60, 190, 330, 480, 620, 740])
+@pytest.mark.parametrize("cycle", [2, 60, 190, 330, 480, 620])
 def test_reset_at_any_time(small: Small, cycle: int) -> None:
     bench = small.bench
     bench.start()
