@@ -1,16 +1,17 @@
 """The elongated LUT array: lookups, adder trees, bit-serial accumulators.
 
-One word of the weight buffer per cycle holds a plane of one step for all lanes. Every lane looks its
-``depth`` indices up in every row's tables (the index is shared between rows, the table between lanes),
-adds the results in a tree, shifts the planes together (most significant first) and adds the whole to
-the accumulator of its tile. At the end of a run the sum leaves through a FIFO to the scale unit.
+One word of the weight buffer per cycle holds a plane of one step for all lanes. Every lane looks
+its ``depth`` indices up in every row's tables (the index is shared between rows, the table between
+lanes), adds the results in a tree, shifts the planes together (most significant first) and adds the
+whole to the accumulator of its tile. At the end of a run the sum leaves through a FIFO to the scale
+unit.
 
     cycle   0        1        2       3        4 …      t      t+1
             issue    buffer   index   lookup   tree     h      accumulator / FIFO
 
-With symmetric tables the sign of a lookup is not applied to it. It travels beside the value, and each
-node of the tree adds or subtracts by the *relative* sign of its two inputs, so the sign costs no
-adder of its own.
+With symmetric tables the sign of a lookup is not applied to it. It travels beside the value, and
+each node of the tree adds or subtracts by the *relative* sign of its two inputs, so the sign costs
+no adder of its own.
 """
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed, unsigned
@@ -353,9 +354,7 @@ class ArrayUnit(wiring.Component):
 
         planes = Mux(self.layer.per_plane, 1, self.layer.planes)
         entries = Signal(7)
-        m.d.comb += entries.eq(
-            Mux(self.layer.per_plane, tag.tiles * self.layer.planes, tag.tiles)
-        )
+        m.d.comb += entries.eq(Mux(self.layer.per_plane, tag.tiles * self.layer.planes, tag.tiles))
         plane_last = Signal()
         set_last = Signal()
         finishing = Signal()
@@ -371,9 +370,7 @@ class ArrayUnit(wiring.Component):
             rewind.eq(fresh & tag.body_first),
             has_slot.eq(~tag.w_take | taken),
             read_word.eq(Mux(rewind, 0, word)),
-            has_word.eq(
-                (self.buffer.writer_slot != slot) | (self.buffer.writer_count > read_word)
-            ),
+            has_word.eq((self.buffer.writer_slot != slot) | (self.buffer.writer_count > read_word)),
             has_room.eq(~finishing | (credit != 0)),
             self.issue.eq(self.i.valid & has_slot & has_word & has_room),
             self.w_take.eq(self.i.valid & ~has_slot & self.w_available),

@@ -11,7 +11,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ConfigError", "CoreConfig", "PRESETS", "ceil_div", "ceil_pow2", "load_config"]
+__all__ = ["PRESETS", "ConfigError", "CoreConfig", "ceil_div", "ceil_pow2", "load_config"]
 
 #: The longest K and N that a layer may have; the exact sums are wide enough for it.
 COLUMNS_MAX = 65_536
@@ -115,7 +115,7 @@ class CoreConfig:
         if self.lanes % 8:
             raise ConfigError(
                 f"lanes must be a multiple of 8, not {self.lanes}: weights are fetched in whole "
-                f"bytes per column; take {self.lanes // 8 * 8 or 8} or {ceil_div(self.lanes, 8) * 8}"
+                f"bytes per column; take {self.lanes // 8 * 8} or {ceil_div(self.lanes, 8) * 8}"
             )
         if self.bus_width & (self.bus_width - 1):
             raise ConfigError(
@@ -173,6 +173,10 @@ class CoreConfig:
             ("x_words", self.x_header_words + self.group, "one step and its header"),
             ("sum_words", self.chunks * self.rows, "one tile of sums"),
         ):
+            if isinstance(getattr(self, name), int) and getattr(self, name) < least:
+                raise ConfigError(
+                    f"{name} must be at least {least}, to hold {why}, not {getattr(self, name)}"
+                )
             _check(name, getattr(self, name), least, 65_536)
             if getattr(self, name) & (getattr(self, name) - 1):
                 raise ConfigError(

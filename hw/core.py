@@ -120,7 +120,13 @@ class _Engine(wiring.Component):
 
         # Buffers.
         buffers = {
-            "weights": (ldw.weights, array.buffer, array.stored_bits, ldw.unpacker.piece, cfg.weight_words),
+            "weights": (
+                ldw.weights,
+                array.buffer,
+                array.stored_bits,
+                ldw.unpacker.piece,
+                cfg.weight_words,
+            ),
             "scales": (ldw.scales, scale.buffer, scale.word_bits, beat, scale.slot_words),
             "biases": (ldw.biases, final.bias, final.bias_width, beat, final.bias_slot_words),
             "activations": (ldx.buffer, table.buffer, x_bits, beat, x_words),
@@ -134,7 +140,12 @@ class _Engine(wiring.Component):
 
         # Instructions: loops go to the nests, fields and number are kept per unit.
         nests, fields, numbers = {}, {}, {}
-        opcodes = {Unit.LDW: Opcode.LDW, Unit.LDX: Opcode.LDX, Unit.MMA: Opcode.MMA, Unit.STY: Opcode.STY}
+        opcodes = {
+            Unit.LDW: Opcode.LDW,
+            Unit.LDX: Opcode.LDX,
+            Unit.MMA: Opcode.MMA,
+            Unit.STY: Opcode.STY,
+        }
         for unit in Unit:
             name = unit.name.lower()
             # Strides of MMA are offsets in the activation buffer.
@@ -157,7 +168,12 @@ class _Engine(wiring.Component):
                 m.d.sync += [held.eq(fetch.word), number.eq(fetch.instruction)]
             nests[unit], fields[unit], numbers[unit] = nest, held, number
 
-        for unit, consumer in ((Unit.LDW, ldw), (Unit.LDX, ldx), (Unit.STY, store), (Unit.MMA, table)):
+        for unit, consumer in (
+            (Unit.LDW, ldw),
+            (Unit.LDX, ldx),
+            (Unit.STY, store),
+            (Unit.MMA, table),
+        ):
             nest, body = nests[unit], consumer.body
             m.d.comb += [
                 body.valid.eq(nest.o.valid),

@@ -6,7 +6,7 @@ Offsets are append-only: ID, VERSION and FINGERPRINT never move.
 import enum
 from dataclasses import dataclass
 
-__all__ = ["COUNTER_UNITS", "CSRS", "ID_VALUE", "REGIONS", "Csr", "Control", "Region", "Status"]
+__all__ = ["COUNTER_UNITS", "CSRS", "ID_VALUE", "REGIONS", "Control", "Csr", "Region", "Status"]
 
 #: "LUTC", first byte in the low bits.
 ID_VALUE = int.from_bytes(b"LUTC", "little")

@@ -144,8 +144,8 @@ def _slots() -> dict[int, int]:
 class CsrFile(wiring.Component):
     """AXI4-Lite slave with the registers of :mod:`lutcore.hw.csr`.
 
-    Unknown offsets and writes to read-only registers answer SLVERR, as do writes to all but CONTROL and
-    IRQ while the core is busy. One read and one write may be under way at a time.
+    Unknown offsets and writes to read-only registers answer SLVERR, as do writes to all but CONTROL
+    and IRQ while the core is busy. One read and one write may be under way at a time.
 
     Members
     -------
@@ -266,21 +266,19 @@ class CsrFile(wiring.Component):
             m.d.sync += [have_address.eq(1), write_address.eq(axi.awaddr)]
         with m.If(axi.wvalid & axi.wready):
             m.d.sync += [have_data.eq(1), write_data.eq(axi.wdata), strobe.eq(axi.wstrb)]
-        with m.If(axi.bvalid):
-            with m.If(axi.bready):
-                m.d.sync += [axi.bvalid.eq(0), have_address.eq(0), have_data.eq(0)]
+        with m.If(axi.bvalid), m.If(axi.bready):
+            m.d.sync += [axi.bvalid.eq(0), have_address.eq(0), have_data.eq(0)]
         with m.Elif(have_address & have_data):
             m.d.sync += [axi.bvalid.eq(1), axi.bresp.eq(Mux(bad, _SLVERR, _OKAY))]
             with m.Switch(write_address[2:]):
-                with m.Case(CSRS["CONTROL"].offset >> 2):
-                    with m.If(strobe[0]):
-                        m.d.sync += [
-                            enable.eq(write_data[Control.IRQ_ENABLE]),
-                            self.start.eq(write_data[Control.START] & ~self.busy),
-                            self.soft_reset.eq(write_data[Control.RESET]),
-                        ]
-                        # Starting a busy core would go unnoticed.
-                        m.d.comb += bad.eq(write_data[Control.START] & self.busy)
+                with m.Case(CSRS["CONTROL"].offset >> 2), m.If(strobe[0]):
+                    m.d.sync += [
+                        enable.eq(write_data[Control.IRQ_ENABLE]),
+                        self.start.eq(write_data[Control.START] & ~self.busy),
+                        self.soft_reset.eq(write_data[Control.RESET]),
+                    ]
+                    # Starting a busy core would go unnoticed.
+                    m.d.comb += bad.eq(write_data[Control.START] & self.busy)
                 with m.Case(CSRS["IRQ"].offset >> 2):
                     with m.If(strobe[0] & write_data[0]):
                         m.d.sync += pending.eq(0)

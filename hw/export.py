@@ -80,9 +80,8 @@ def generate_verilog(config: CoreConfig) -> str:
         emit_src=False,
         strip_internal_attrs=True,
     )
-    header = (
-        f"// lutcore, fingerprint {config.fingerprint:#018x}\n"
-        + "".join(f"//   {key} = {value}\n" for key, value in config.as_dict().items())
+    header = f"// lutcore, fingerprint {config.fingerprint:#018x}\n" + "".join(
+        f"//   {key} = {value}\n" for key, value in config.as_dict().items()
     )
     return header + text
 

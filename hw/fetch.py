@@ -1,7 +1,8 @@
 """Fetch, check and dispatch: the program runs only if all of it is good.
 
-The whole program is read into the instruction memory, and every instruction is checked as it arrives by a
-decoder made from the instruction table. Only then are instructions handed to their units, in order.
+The whole program is read into the instruction memory, and every instruction is checked as it
+arrives by a decoder made from the instruction table. Only then are instructions handed to their
+units, in order.
 """
 
 from amaranth.hdl import Module, Mux, Signal
@@ -121,9 +122,7 @@ class Fetch(wiring.Component):
         m = Module()
         cfg = self.config
         m.submodules.checker = checker = Checker(cfg)
-        m.submodules.memory = memory = Memory(
-            shape=INSTRUCTION_BITS, depth=PROGRAM_MAX, init=[]
-        )
+        m.submodules.memory = memory = Memory(shape=INSTRUCTION_BITS, depth=PROGRAM_MAX, init=[])
         write, read = memory.write_port(), memory.read_port()
 
         index = Signal(range(PROGRAM_MAX + 1))
@@ -142,7 +141,10 @@ class Fetch(wiring.Component):
             m.d.comb += self.i.ready.eq(receiving & ~has_word)
             with m.If(self.i.valid & self.i.ready):
                 m.d.sync += [
-                    gathered.eq((gathered >> cfg.bus_width) | (self.i.payload << (INSTRUCTION_BITS - cfg.bus_width))),
+                    gathered.eq(
+                        (gathered >> cfg.bus_width)
+                        | (self.i.payload << (INSTRUCTION_BITS - cfg.bus_width))
+                    ),
                     part.eq(Mux(part == per_word - 1, 0, part + 1)),
                     has_word.eq(part == per_word - 1),
                 ]

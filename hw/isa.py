@@ -198,7 +198,7 @@ _TABLE = (
         Field("wide", 1, "1: scales of 32 bits (24-bit integer, 5-bit shift); 0: float16"),
         Field("bias", 1, "1: a float32 bias per channel"),
         Field("group_size", 17, "columns per quantisation group, or per run", low=1, high=65_536),
-        Field("exponent", 10, "E: the exact sum counts units of 2^E", signed=True, low=-149, high=127),
+        Field("exponent", 10, "E: the exact sum counts units of 2^E", True, low=-149, high=127),
         Field("last_lanes", 8, "channels in the last tile", low=1, high=128),
         Field("last_rows", 5, "rows in the last row tile", low=1, high=16),
         Field("row_stride", 24, "bytes from one row of y to the next"))),
@@ -218,16 +218,16 @@ _TABLE = (
         "each iteration: take W_FREE, read the block, give W_FULL; the same for S with scales and "
         "for B with bias, where they are part of the block", (
         Field("base", 40, "byte offset in the weight region"),
-        _level("scale_level", "scales come when all loops from this level inwards are at their first iteration"),
-        _level("bias_level", "bias comes when all loops from this level inwards are at their first iteration"))),
+        _level("scale_level", "scales come where all loops from this level inwards begin"),
+        _level("bias_level", "bias comes where all loops from this level inwards begin"))),
     Instruction(Opcode.LDX, "Load activation blocks",
-        "take X_FREE and start a slot on each iteration of the loops outside `level`; each "
-        "iteration of the innermost loop reads `k` words into it; give X_FULL at the slot's first", (
+        "take X_FREE and start a slot on each iteration of the loops outside `level`; each body "
+        "reads `k` words into it; give X_FULL at the slot's first", (
         Field("base", 40, "byte offset in the activation region"),
         _level("level", "loops outside this level start a new slot"))),
     Instruction(Opcode.MMA, "Multiply: tables, lookups, accumulators, scales",
-        "each iteration: one row tile times one block; an operand's slot is taken when the loops outside its "
-        "level advance and given back after the last iteration inside", (
+        "each iteration: one row tile times one block; an operand's slot is taken when the loops "
+        "outside its level advance and given back after the last iteration inside", (
         _level("w_level", "loops outside this level take a new weight slot"),
         _level("s_level", "loops outside this level take a new scale slot"),
         _level("x_level", "loops outside this level take a new activation slot"),

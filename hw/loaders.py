@@ -1,8 +1,9 @@
 """The loaders: LDW (bias, scales, codes) and LDX (activations).
 
-Each has two halves. The *requester* walks the instruction's loops, takes the slots that a block needs and
-only then asks for its bytes, so that data on the bus always have a place to go and no loader can block the
-other. The *sink* follows, block by block, and writes what arrives into the buffers.
+Each has two halves. The *requester* walks the instruction's loops, takes the slots that a block
+needs and only then asks for its bytes, so that data on the bus always have a place to go and no
+loader can block the other. The *sink* follows, block by block, and writes what arrives into the
+buffers.
 """
 
 from math import gcd
@@ -16,7 +17,14 @@ from lutcore.hw.isa import INSTRUCTIONS, Opcode
 from lutcore.hw.nest import body_layout
 from lutcore.hw.util import State, first_at
 
-__all__ = ["ActivationLoader", "BlockTag", "Unpacker", "WeightLoader", "command_layout", "write_signature"]
+__all__ = [
+    "ActivationLoader",
+    "BlockTag",
+    "Unpacker",
+    "WeightLoader",
+    "command_layout",
+    "write_signature",
+]
 
 
 def command_layout() -> data.StructLayout:
@@ -51,9 +59,9 @@ class BlockTag(data.Struct):
 class Unpacker(wiring.Component):
     """Turns the codes of a block, packed without gaps, into words of the weight buffer.
 
-    Codes come as slices of ``lanes`` bits (one column of one plane); a word is a step's worth of slices,
-    or fewer at the end of a run. Slices past the end keep what lay there before: they meet zero activations,
-    and where they would be signs ARRAY takes zeros instead.
+    Codes come as slices of ``lanes`` bits (one column of one plane); a word is a step's worth of
+    slices, or fewer at the end of a run. Slices past the end keep what lay there before: they meet
+    zero activations, and where they would be signs ARRAY takes zeros instead.
 
     Members
     -------
@@ -523,13 +531,12 @@ class ActivationLoader(wiring.Component):
             self.next_address.eq(body.address + (beats << beat_shift)),
         ]
         with m.FSM():
-            with m.State("IDLE"):
-                with m.If(self.body.valid):
-                    m.d.sync += [
-                        beats.eq(words << (pieces - 1).bit_length()),
-                        fill.eq(Mux(fresh, 0, fill) + words),
-                    ]
-                    m.next = "SLOT"
+            with m.State("IDLE"), m.If(self.body.valid):
+                m.d.sync += [
+                    beats.eq(words << (pieces - 1).bit_length()),
+                    fill.eq(Mux(fresh, 0, fill) + words),
+                ]
+                m.next = "SLOT"
             with m.State("SLOT"):
                 m.d.comb += waiting.eq(1)
                 with m.If(fill > slot_words):

@@ -1,7 +1,7 @@
 """FINAL: complete sums to float32; and STORE: float32 to memory."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.buffers import read_signature
@@ -94,9 +94,7 @@ class FinalUnit(wiring.Component):
         rows_end = row + 1 == rows
         bias_word = bias_item >> (bias_items.bit_length() - 1)
         has_bias = (
-            ~layer.bias
-            | (self.bias.writer_slot != b_slot)
-            | (self.bias.writer_count > bias_word)
+            ~layer.bias | (self.bias.writer_slot != b_slot) | (self.bias.writer_count > bias_word)
         )
         m.d.comb += [
             self.sum_slot.eq(tag.slot),
@@ -111,18 +109,17 @@ class FinalUnit(wiring.Component):
 
         busy = Signal()
         with m.FSM():
-            with m.State("IDLE"):
-                with m.If(self.i.valid & (~tag.b_take | self.b_available)):
-                    m.d.comb += self.b_take.eq(tag.b_take)
-                    m.d.sync += [
-                        b_slot.eq(b_slot ^ tag.b_take),
-                        row_tile.eq(0),
-                        tile_base.eq(0),
-                        word.eq(0),
-                        channels.eq(lanes_in_block),
-                        words.eq(tag.tiles * (cfg.chunks * cfg.rows)),
-                    ]
-                    m.next = "ROW_TILE"
+            with m.State("IDLE"), m.If(self.i.valid & (~tag.b_take | self.b_available)):
+                m.d.comb += self.b_take.eq(tag.b_take)
+                m.d.sync += [
+                    b_slot.eq(b_slot ^ tag.b_take),
+                    row_tile.eq(0),
+                    tile_base.eq(0),
+                    word.eq(0),
+                    channels.eq(lanes_in_block),
+                    words.eq(tag.tiles * (cfg.chunks * cfg.rows)),
+                ]
+                m.next = "ROW_TILE"
             with m.State("ROW_TILE"):
                 m.d.comb += self.rows.ready.eq(1)
                 m.d.sync += [
@@ -247,9 +244,7 @@ class StoreUnit(wiring.Component):
                 "body": In(stream.Signature(body_layout())),
                 "advance": Out(1),
                 "i": In(stream.Signature(data.ArrayLayout(32, config.final_lanes))),
-                "command": Out(
-                    stream.Signature(data.StructLayout({"offset": 40, "bytes": 24}))
-                ),
+                "command": Out(stream.Signature(data.StructLayout({"offset": 40, "bytes": 24}))),
                 "o": Out(
                     stream.Signature(
                         data.StructLayout(
@@ -283,7 +278,7 @@ class StoreUnit(wiring.Component):
         take = Signal()
         ends = left <= cfg.final_lanes
         gathering = Signal()
-        # Rows start on 32 bytes, so that a group of results lies within a beat. 
+        # Rows start on 32 bytes, so that a group of results lies within a beat.
         misaligned = body.address[:5].any() | layer.row_stride[:5].any()
 
         m.d.comb += [
@@ -317,8 +312,11 @@ class StoreUnit(wiring.Component):
                 m.d.comb += self.command.valid.eq(1)
                 m.d.sync += [
                     left.eq(channels),
-                    place.eq((address[:40] >> (cfg.final_lanes.bit_length() + 1))[: len(place)]
-                             if groups > 1 else 0),
+                    place.eq(
+                        (address[:40] >> (cfg.final_lanes.bit_length() + 1))[: len(place)]
+                        if groups > 1
+                        else 0
+                    ),
                 ]
                 with m.If(self.command.ready):
                     m.next = "DATA"

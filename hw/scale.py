@@ -1,8 +1,8 @@
 """The scale unit: exact fixed-point accumulation of scaled group sums.
 
-For every run and tile that leaves the array, T[row, channel] += c·v, S terms per cycle, where c is a scale
-(or offset) as an integer and v the group's sum (or its sum of activations). All products are aligned in
-integers, so T is exact whatever the order; rounding happens once, in FINAL.
+For every run and tile that leaves the array, T[row, channel] += c·v, S terms per cycle, where c is
+a scale (or offset) as an integer and v the group's sum (or its sum of activations). All products
+are aligned in integers, so T is exact whatever the order; rounding happens once, in FINAL.
 
     cycle  0      1       2      3         4     5       6        7
            issue  decode  value  multiply  fine  coarse  T + c·v  write
@@ -188,9 +188,7 @@ class ScaleUnit(wiring.Component):
                 "sum_slot": In(1),
                 "sum_word": In(self.sum_address),
                 "sum_enable": In(1),
-                "sum_data": Out(
-                    data.ArrayLayout(signed(config.sum_width), config.scale_lanes)
-                ),
+                "sum_data": Out(data.ArrayLayout(signed(config.sum_width), config.scale_lanes)),
                 "active": Out(1),
                 "operand_error": Out(1),
                 "state": Out(State),

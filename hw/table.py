@@ -169,19 +169,16 @@ class TableFill(wiring.Component):
         m.d.comb += following.eq(index + 1)
         bits = max(1, (entries - 1).bit_length())
         for j in reversed(range(bits)):
-            with m.If(index[:j].all() if j else Const(1)):
-                with m.If(~index[j]):
-                    m.d.comb += flip.eq(j)
+            with m.If(index[:j].all() if j else Const(1)), m.If(~index[j]):
+                m.d.comb += flip.eq(j)
         m.d.comb += rising.eq((following ^ (following >> 1)).bit_select(flip, 1))
-        choice = [Signal(word, name=f"choice_{t}") for t in range(1)][0]
+        choice = Signal(word)
         m.d.comb += choice.eq(Array(operand)[flip])
         scale = 1 if cfg.symmetric else 0
         with m.If(start):
             m.d.sync += [filling.eq(1), index.eq(0), fill_tag.eq(tag)]
             m.d.sync += [operand[j].eq(collected[j]) for j in range(group)]
-            m.d.sync += [
-                current[t].eq(first[t] if cfg.symmetric else 0) for t in range(tables)
-            ]
+            m.d.sync += [current[t].eq(first[t] if cfg.symmetric else 0) for t in range(tables)]
         with m.Elif(last):
             m.d.sync += filling.eq(0)
         with m.Elif(filling):
@@ -284,7 +281,6 @@ class TableUnit(wiring.Component):
         step_end = Signal()
         run_ends = Signal()
         body_ends = Signal()
-        k_size = body.k
         first_of = Signal(20)
         m.d.comb += [
             step_end.eq(layer_index == cfg.group - 1),
@@ -365,9 +361,7 @@ class TableUnit(wiring.Component):
                 reader.seek_slot.eq(next_slot),
                 reader.seek_word.eq(self.body.payload.address),
             ]
-            entries = Mux(
-                layer.per_plane, self.body.payload.n * layer.planes, self.body.payload.n
-            )
+            entries = Mux(layer.per_plane, self.body.payload.n * layer.planes, self.body.payload.n)
             m.d.comb += self.operand_error.eq((first_of > cfg.run) | (entries > cfg.tiles))
         with m.Elif(finish):
             m.d.sync += held.eq(0)

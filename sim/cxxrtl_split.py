@@ -99,7 +99,8 @@ def split_eval(
         lambda declaration: "".join(members) + declaration.group(), header, count=1
     )
 
-    count = max(1, min(units, sum(map(len, functions)) // unit_characters))
+    wanted = sum(map(len, functions)) // unit_characters
+    count = max(1, min(units, wanted, len(functions)))
     shares = ["".join(functions[first::count]) for first in range(count)]
     main = source[: found.start()] + shares[0] + caller + source[found.end() :]
     opening = source[: found.start()].partition(_NAMESPACE)[0] + _NAMESPACE

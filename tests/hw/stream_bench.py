@@ -6,7 +6,7 @@ from typing import Any
 
 from amaranth.sim import Simulator
 
-__all__ = ["get", "pause", "put", "signed_of", "simulate"]
+__all__ = ["get", "pause", "put", "signed_of", "simulate", "until"]
 
 #: A testbench: a coroutine function of the simulator's context.
 Testbench = Callable[[Any], Any]
@@ -35,18 +35,30 @@ async def pause(ctx: Any, rng: random.Random, chance: float) -> None:
         await ctx.tick()
 
 
+async def until(ctx: Any, condition: Any, *values: Any) -> list[Any]:
+    """Wait for the clock edge at which the condition holds; the values at that edge.
+
+    Unlike ``ctx.tick().until()`` it may be abandoned, as happens when another testbench fails.
+    """
+    met = False
+    sampled: list[Any] = []
+    while not met:
+        _, _, met, *sampled = await ctx.tick().sample(condition, *values)
+    return sampled
+
+
 async def put(ctx: Any, stream: Any, payload: Any) -> None:
     """Offer a payload until it is taken."""
     ctx.set(stream.payload, payload)
     ctx.set(stream.valid, 1)
-    await ctx.tick().until(stream.ready)
+    await until(ctx, stream.ready)
     ctx.set(stream.valid, 0)
 
 
 async def get(ctx: Any, stream: Any) -> Any:
     """Wait for a payload and take it."""
     ctx.set(stream.ready, 1)
-    (payload,) = await ctx.tick().sample(stream.payload).until(stream.valid)
+    (payload,) = await until(ctx, stream.valid, stream.payload)
     ctx.set(stream.ready, 0)
     return payload
 

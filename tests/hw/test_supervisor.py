@@ -180,7 +180,11 @@ def test_of_two_errors_at_once_the_first_listed_counts() -> None:
 
 
 def test_a_stop_drains_the_bus() -> None:
-    """Units are aborted, but not reset, until nothing is outstanding."""
+    """Units are aborted, but not reset, until nothing is outstanding.
+
+    They have to be reset with the last cycle of the abort: a cycle later they could put a request
+    on the bus that nobody waits for, and that the next program gets the data of.
+    """
 
     async def scenario(ctx, dut):
         await start(ctx, dut)
@@ -196,6 +200,8 @@ def test_a_stop_drains_the_bus() -> None:
             await ctx.tick()
         ctx.set(dut.bus_idle, 1)
         assert ctx.get(dut.interrupt)
+        assert ctx.get(dut.abort)
+        assert ctx.get(dut.unit_reset)
         await ctx.tick()
         assert not ctx.get(dut.abort)
         assert ctx.get(dut.unit_reset)

@@ -1,8 +1,8 @@
 """Golden model = instruction-set simulator = RTL, to the bit, for whatever hypothesis draws.
 
-Cores are drawn too; those run in Amaranth's simulator, which needs no compiler but is slow. A few fixed
-cores are compiled, and see many more layers, with random stalls on every channel of the bus. Set
-``LUTCORE_EXAMPLES`` to a factor for a longer search; ``--hypothesis-seed`` repeats one.
+Cores are drawn too; those run in Amaranth's simulator, which needs no compiler but is slow. A few
+fixed cores are compiled, and see many more layers, with random stalls on every channel of the bus.
+Set ``LUTCORE_EXAMPLES`` to a factor for a longer search; ``--hypothesis-seed`` repeats one.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import os
 
 import numpy as np
 import pytest
+from axi_memory import CoreBench
 from hypothesis import HealthCheck, assume, given, note, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,6 @@ from lutcore.sim.driver import run_on_iss, run_on_rtl
 from lutcore.sim.golden import golden
 from lutcore.sw.compile import compile_layer
 from lutcore.verif.strategies import activations, configs, layers
-from axi_memory import CoreBench
 
 FACTOR = int(os.environ.get("LUTCORE_EXAMPLES", "1"))
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
