@@ -26,6 +26,7 @@ from rich.console import Console
 
 from lutcore.sim.cxxrtl_split import shorten, split_eval
 from lutcore.sw.errors import LutcoreError
+from lutcore.sw.files import OutputError
 from lutcore.sw.smollm2 import cache_folder
 
 __all__ = ["Optimise", "RtlModel", "build_model"]
@@ -94,6 +95,8 @@ def build_model(
     ------
     LutcoreError
         If a tool is missing or refuses the design, or a port is missing or of another width.
+    OutputError
+        If the cache folder cannot be made.
     """
     if optimise not in _LEVELS:
         raise LutcoreError(f"optimise must be one of {', '.join(_LEVELS)}, not {optimise!r}")
@@ -113,7 +116,13 @@ def build_model(
     model = RtlModel(cache_folder() / "rtl" / f"{digest}.so", bus_width)
     if model.path.exists():
         return model
-    model.path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        model.path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot make the folder {model.path.parent}: {error.strerror}; set LUTCORE_CACHE to a "
+            "writable one"
+        ) from error
     with _locked(model.path.with_suffix(".lock")):
         if not model.path.exists():
             with _reporting(progress) as report:
@@ -174,7 +183,8 @@ def _translate(folder: Path) -> bool:
             break
         # Vectors whose bits depend on each other look like loops. Split into bits they are none,
         # and one evaluation per cycle is enough.
-        split = " ".join(f"w:{wire}" for wire in wires)
+        # In a pattern, the brackets of a name would be a class of characters.
+        split = " ".join("w:" + re.sub(r"[\[\]]", "?", wire) for wire in wires)
         log = _yosys(
             folder, f"read_rtlil flat.il; splitnets {split}; write_rtlil flat.il; {finish}"
         )

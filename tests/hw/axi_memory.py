@@ -1,4 +1,4 @@
-"""A whole core in Amaranth's simulator, with the memory on its bus and the host at its registers."""
+"""A whole core in Amaranth's simulator, with memory on its bus and a host at its registers."""
 
 import random
 from collections import deque
@@ -164,7 +164,7 @@ class CoreBench:
 
     def __init__(self, config: CoreConfig, **memory: Any) -> None:
         self.config = config
-        self.dut = Core(config)
+        self.dut: Any = Core(config)
         self.memory = AxiMemory(self.dut.bus, config.bus_width, **memory)
         self._job: Any = None
         self._result: Any = None

@@ -1,6 +1,7 @@
 """Slot buffers and their readers: what is read is what the loader wrote, and never sooner."""
 
 import random
+from typing import Any
 
 import pytest
 from amaranth.hdl import Elaboratable, Module
@@ -14,11 +15,11 @@ class Bench(Elaboratable):
     """A buffer with its reader."""
 
     def __init__(self, width: int, piece: int, item_bits: int, slot_words: int) -> None:
-        self.reader = BufferReader(
+        self.reader: Any = BufferReader(
             width=width, item_bits=item_bits, slot_items=slot_words * width // item_bits
         )
         assert self.reader.slot_words == slot_words
-        self.buffer = SlotBuffer(width=width, piece=piece, slot_words=slot_words)
+        self.buffer: Any = SlotBuffer(width=width, piece=piece, slot_words=slot_words)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -28,14 +29,14 @@ class Bench(Elaboratable):
         return m
 
 
-async def begin(ctx, buffer: SlotBuffer, slot: int) -> None:
+async def begin(ctx, buffer: Any, slot: int) -> None:
     ctx.set(buffer.write_slot, slot)
     ctx.set(buffer.begin, 1)
     await ctx.tick()
     ctx.set(buffer.begin, 0)
 
 
-async def write_word(ctx, buffer: SlotBuffer, word: int, value: int, rng, gaps: float = 0) -> None:
+async def write_word(ctx, buffer: Any, word: int, value: int, rng, gaps: float = 0) -> None:
     """Write one word piece by piece; it is done with the last one."""
     pieces = buffer.width // buffer.piece
     for piece in range(pieces):
@@ -66,7 +67,7 @@ GEOMETRIES = [
 
 def test_pieces_and_slots() -> None:
     """A piece goes to every place that is enabled, and nowhere else; slots are apart."""
-    buffer = SlotBuffer(width=64, piece=16, slot_words=4)
+    buffer: Any = SlotBuffer(width=64, piece=16, slot_words=4)
     rng = random.Random(1)
     content: dict[tuple[int, int], int] = {}
 
@@ -105,8 +106,8 @@ def test_pieces_and_slots() -> None:
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_reader_follows_the_writer(geometry: tuple, lag: str) -> None:
     """Slot after slot, while they are being written: no item is issued before its word is done."""
-    width, piece, item_bits, slot_words = geometry
-    dut = Bench(*geometry)
+    width, _, item_bits, slot_words = geometry
+    dut: Any = Bench(*geometry)
     rng = random.Random(f"{geometry} {lag}")
     slow_writer = lag == "reader waits"
     blocks = [[rng.getrandbits(width) for _ in range(slot_words)] for _ in range(5)]
@@ -155,11 +156,15 @@ def test_reader_follows_the_writer(geometry: tuple, lag: str) -> None:
 def test_an_item_per_cycle_and_seek() -> None:
     """Without a wait there is an item per cycle, also across a seek in the cycle of an issue."""
     geometry = width, _, item_bits, slot_words = (64, 32, 16, 8)
-    dut = Bench(*geometry)
+    dut: Any = Bench(*geometry)
     rng = random.Random(3)
     blocks = [[rng.getrandbits(width) for _ in range(slot_words)] for _ in range(2)]
-    # Where each stretch begins, and how many items it has.
-    stretches = [(rng.randrange(2), rng.randrange(4), rng.randint(1, 12)) for _ in range(20)]
+    # Where each stretch begins, and how many items it has. Slot 1 is written in half only, and so
+    # tells nothing of how far slot 0 is.
+    stretches = [
+        (slot, rng.randrange(1 if slot else 5), rng.randint(1, 16))
+        for slot in (rng.randrange(2) for _ in range(20))
+    ]
     want = []
     for slot, word, count in stretches:
         want += items_of(blocks[slot][word:], width, item_bits)[:count]
@@ -168,7 +173,7 @@ def test_an_item_per_cycle_and_seek() -> None:
         port = dut.reader
         for slot, words in enumerate(blocks):
             await begin(ctx, dut.buffer, slot)
-            for number, value in enumerate(words):
+            for number, value in enumerate(words[:4] if slot else words):
                 await write_word(ctx, dut.buffer, number, value, rng)
 
         def aim(stretch):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def make_layer(
     bits: int,
     group_size: int,
     *,
-    kind: str = "affine",
+    kind: Literal["affine", "planes"] = "affine",
     offsets: bool = True,
     bias: bool = True,
     scale_type: type = np.float16,
@@ -112,7 +112,11 @@ def test_a_layer_end_to_end(case: str) -> None:
 class Small:
     """One small core and one program for it, which every test of a stop begins with."""
 
-    config: CoreConfig = CoreConfig(rows=2, lanes=8, group=2, depth=1, planes=2, bus_width=64)
+    config: CoreConfig = field(
+        default_factory=lambda: CoreConfig(
+            rows=2, lanes=8, group=2, depth=1, planes=2, bus_width=64
+        )
+    )
     layer: QuantLayer = field(default_factory=lambda: make_layer(19, 20, 2, 8))
 
     def __post_init__(self) -> None:

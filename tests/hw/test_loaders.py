@@ -254,7 +254,7 @@ def run_weights(case: WeightCase, seed: str, pressure: float, instructions: int 
     config = case.config
     rng = random.Random(seed)
     image = weight_image(case, rng)
-    dut = weight_loader(config)
+    dut: Any = weight_loader(config)
     word_bytes = {
         "s": len(dut.scales.write_enable) * config.beat_bytes,
         "b": len(dut.biases.write_enable) * config.beat_bytes,
@@ -362,14 +362,18 @@ def test_slots_begin_anew_with_each_instruction() -> None:
     run_weights(case, "again", 0.2, instructions=2)
 
 
-def _sized(columns: int, n: int = 1, **keys: Any) -> WeightCase:
+def _sized(
+    columns: int, n: int = 1, group_size: int = 65_536, wide: bool = False, offset: bool = False
+) -> WeightCase:
     """A block of one plane, and a core with room for 8 steps of a tile and 16 scale lines."""
     config = CoreConfig(
         rows=1, lanes=8, group=2, depth=1, planes=1, bus_width=64, scale_lanes=8, tiles=4,
         weight_words=8, scale_words=16,
     )  # fmt: skip
     loops = (Loop(N, n, n, auto=True), Loop(K, columns, columns, auto=True))
-    return WeightCase(config, loops, 2, 1, planes=1, **({"group_size": 65_536} | keys))
+    return WeightCase(
+        config, loops, 2, 1, planes=1, group_size=group_size, wide=wide, offset=offset
+    )
 
 
 @pytest.mark.parametrize(
@@ -437,7 +441,7 @@ def run_activations(case: ActivationCase, seed: str, pressure: float, times: int
     config = case.config
     rng = random.Random(seed)
     word_bytes = case.memory_bits // 8
-    dut = ActivationLoader(
+    dut: Any = ActivationLoader(
         config, write=write_signature(case.memory_bits, config.bus_width, case.slot_words)
     )
 

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_final(name: str, pressure: float) -> None:
     case = FINAL_CASES[name]
     config = case.config
     rng = random.Random(f"{name} {pressure}")
-    dut = FinalUnit(config)
+    dut: Any = FinalUnit(config)
     # Random sums for every word of both slots, anew for each slot of the case.
     contents, scales, blocks, expected = [], [], [], []
     for slot in case.slots:
@@ -142,7 +143,7 @@ def test_final(name: str, pressure: float) -> None:
             await pause(ctx, rng, pressure)
             await put(ctx, dut.rows, codes)
 
-    async def sums(ctx):
+    async def sum_buffer(ctx):
         """The sum buffer. A slot that has been freed is noise, whatever FINAL still does."""
         while True:
             ports = (dut.sum_enable, dut.sum_slot, dut.sum_word, dut.freed)
@@ -183,7 +184,7 @@ def test_final(name: str, pressure: float) -> None:
                 noise = rng.getrandbits(dut.bias_width)
                 ctx.set(port.data, memory[slot, word] if known else noise)
 
-    async def results(ctx):
+    async def check(ctx):
         for number, row in enumerate(expected):
             for at in range(0, len(row), config.final_lanes):
                 await pause(ctx, rng, pressure)
@@ -193,8 +194,8 @@ def test_final(name: str, pressure: float) -> None:
         await ctx.tick().repeat(3)
         assert not ctx.get(dut.active)
 
-    background = (sums, biases) if case.bias else (sums,)
-    simulate(dut, slots, rows, results, background=background)
+    background = (sum_buffer, biases) if case.bias else (sum_buffer,)
+    simulate(dut, slots, rows, check, background=background)
     assert counts["freed"] == len(case.slots)
     assert counts["taken"] == counts["given"] == (len(blocks) if case.bias else 0)
 
@@ -202,7 +203,7 @@ def test_final(name: str, pressure: float) -> None:
 def test_final_has_a_result_in_every_cycle() -> None:
     """Within a row tile, also across its rows."""
     config = FINAL_CASES["ragged"].config
-    dut = FinalUnit(config)
+    dut: Any = FinalUnit(config)
     valid_at: list[int] = []
 
     async def bench(ctx):
@@ -237,7 +238,7 @@ class StoreCase:
     base: int = 0
 
 
-def store_config(**keys: int) -> CoreConfig:
+def store_config(**keys: Any) -> CoreConfig:
     return CoreConfig(rows=2, group=2, depth=1, planes=2, **keys)
 
 
@@ -265,7 +266,7 @@ def test_store(name: str, pressure: float) -> None:
     case = STORE_CASES[name]
     config = case.config
     rng = random.Random(f"{name} {pressure}")
-    dut = StoreUnit(config)
+    dut: Any = StoreUnit(config)
     loops = [
         Loop(Axis.N, case.tiles, case.step, case.step * config.lanes * 4),
         Loop(Axis.R, case.row_tiles, 1, config.rows * case.row_stride),
@@ -304,7 +305,7 @@ def test_store(name: str, pressure: float) -> None:
             names = ("n", "k", "r", "address", "n_last", "r_last")
             await put(ctx, dut.body, {name: int(getattr(body, name)) for name in names})
 
-    async def values(ctx):
+    async def groups(ctx):
         for group in inputs:
             await pause(ctx, rng, pressure)
             await put(ctx, dut.i, group)
@@ -337,7 +338,7 @@ def test_store(name: str, pressure: float) -> None:
             advanced += advance
             assert not error
 
-    simulate(dut, walker, values, commands, beats, background=(watch,))
+    simulate(dut, walker, groups, commands, beats, background=(watch,))
     assert written == expected
     assert not granted
     assert advanced == len(bodies)
@@ -349,7 +350,7 @@ def test_store(name: str, pressure: float) -> None:
 )
 def test_store_operands(address: int, stride: int, n: int, error: int) -> None:
     """Rows start on 32 bytes; a body has no more tiles than the core; else no command is given."""
-    dut = StoreUnit(store_config(lanes=8, bus_width=64, scale_lanes=2, final_lanes=2))
+    dut: Any = StoreUnit(store_config(lanes=8, bus_width=64, scale_lanes=2, final_lanes=2))
 
     async def bench(ctx):
         ctx.set(dut.layer.row_stride, stride)

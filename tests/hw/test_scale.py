@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ class Line:
 def test_term_lane(wide: int, mode: str) -> None:
     """c · v for scales and offsets; the lines of a wide scale may come with gaps."""
     config = CoreConfig(rows=1, lanes=8, group=4, depth=1, planes=8, run=4096)
-    dut = TermLane(config)
+    dut: Any = TermLane(config)
     rng = random.Random(f"{wide} {mode}")
     reach = 1 << config.acc_width - 1
     asum_reach = 1 << config.asum_width - 1
@@ -230,8 +231,7 @@ def plan(job: Job, rng: random.Random) -> Plan:
                         accumulators += _accumulate(config, layer, q, a)
                         for n in range(lanes):
                             chunk, lane = divmod(n, s)
-                            cs = [value for _, value in
-                                  (scales[run][tile][term][n] for term in range(terms))]  # fmt: skip
+                            cs = [scales[run][tile][term][n][1] for term in range(terms)]
                             for row in range(rows):
                                 base = row_tile * job_words(job, tiles)
                                 word = base + (tile * config.chunks + chunk) * config.rows + row
@@ -317,7 +317,7 @@ def check_job(job: Job, seed: str, pressure: float) -> None:
     config, layer = job.config, job.layer
     rng = random.Random(seed)
     planned = plan(job, rng)
-    dut = ScaleUnit(config)
+    dut: Any = ScaleUnit(config)
     counts = {"taken": 0, "given": 0}
 
     async def runs(ctx):
@@ -409,7 +409,14 @@ LAYERS = [
     Layer(planes=1, wide=True),
     Layer(planes=2, per_plane=True, offset=True, wide=True),
 ]
-SHAPE = {"rows": 2, "lanes": 8, "group": 2, "depth": 2, "planes": 4, "scale_lanes": 4}
+SHAPE: dict[str, Any] = {
+    "rows": 2,
+    "lanes": 8,
+    "group": 2,
+    "depth": 2,
+    "planes": 4,
+    "scale_lanes": 4,
+}
 
 
 @pytest.mark.parametrize("form", ["symmetric", "full"])

@@ -51,6 +51,7 @@ class Reg(IntEnum):
     STROBE = 0x20  # Of the last beat.
     LATENCY = 0x24  # Cycles from the first read address to its first beat.
     PREFIX = 0x28  # Prefix parity of SOURCE, by a vector that depends on itself bit by bit.
+    LASTS = 0x30  # Beats marked as the last of a burst.
     RING = 0x2C  # TARGET bits 0 (select) and 1 (oscillate), around a combinational ring.
 
 
@@ -131,7 +132,7 @@ class Copier(Elaboratable):
         self.source, self.target, self.beats, self.last_strobe = (Signal(32) for _ in range(4))
         # The defect has to outlive the reset that it spoils.
         self.defect = Signal(4, reset_less=True)
-        self.status, self.latency = Signal(2), Signal(32)
+        self.status, self.latency, self.lasts = Signal(2), Signal(32), Signal(32)
         self.start, self.toggle = Signal(), Signal()
         m.d.sync += self.toggle.eq(~self.toggle)
         m.submodules.fifo = self.fifo = SyncFIFOBuffered(width=self.bus_width, depth=_FIFO)
@@ -184,6 +185,7 @@ class Copier(Elaboratable):
                 (Reg.SOURCE, self.source),
                 (Reg.LATENCY, self.latency),
                 (Reg.PREFIX, prefix),
+                (Reg.LASTS, self.lasts),
                 (Reg.RING, self._ring(m) if self.ring else Const(0, 1)),
             ):
                 with m.If(p["s_axi_araddr"] == offset):
@@ -241,7 +243,7 @@ class Copier(Elaboratable):
         with m.If(waiting & ~p["m_axi_rvalid"]):
             m.d.sync += self.latency.eq(self.latency + 1)
         with m.If(p["m_axi_rvalid"]):
-            m.d.sync += waiting.eq(0)
+            m.d.sync += [waiting.eq(0), self.lasts.eq(self.lasts + p["m_axi_rlast"])]
             with m.If(p["m_axi_rresp"] != 0):
                 m.d.sync += self.status[0].eq(1)
         with m.If(taken):
@@ -390,6 +392,7 @@ def test_copy(bus_width):
     size = bus_width // 8
     stats = sim.stats
     assert (stats.read_bursts, stats.write_bursts) == (2 + 5, 2 + 5)
+    assert sim.read_csr(Reg.LASTS) == stats.read_bursts
     assert (stats.read_beats, stats.write_beats) == (beats, beats)
     assert stats.bytes_read == beats * size
     assert stats.bytes_written == (beats - 1) * size + min(size, 32)
@@ -506,6 +509,17 @@ def test_outside_memory():
     assert sim.run_until_irq(10_000)
     assert sim.read_csr(Reg.STATUS) == 0
     np.testing.assert_array_equal(buffer[:64], memory(size=size)[-64:])
+
+
+@pytest.mark.parametrize(("source", "target", "status"), [(64, 0, 1), (0, 64, 2)])
+def test_a_part_of_a_beat_is_outside_memory(source, target, status):
+    # Beyond the simulated memory, 4 bytes further, lies an array's memory that is not to be touched.
+    whole = memory(size=72)
+    sim = RtlSim(model(), whole[:68]).reset()
+    start(sim, 1, source=source, target=target)
+    assert sim.run_until_irq(10_000)
+    assert sim.read_csr(Reg.STATUS) == status
+    np.testing.assert_array_equal(whole[64:], memory(size=72)[64:])
 
 
 @pytest.mark.parametrize(

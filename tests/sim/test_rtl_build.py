@@ -207,3 +207,34 @@ def test_a_damaged_model_is_named(cache):
     model.path.write_bytes(b"not a library")
     with pytest.raises(LutcoreError, match=f"delete {model.path}"):
         RtlSim(model, np.zeros(64, np.uint8))
+
+
+CHAIN = """
+  wire [3:0] \\chain[0] ;
+  assign \\chain[0] [0] = count[0];
+  assign \\chain[0] [1] = \\chain[0] [0] ^ count[1];
+  assign \\chain[0] [2] = \\chain[0] [1] ^ count[2];
+  assign \\chain[0] [3] = \\chain[0] [2] ^ count[3];
+  reg [3:0] kept;
+  (* keep *) wire [3:0] seen = kept;
+  always @(posedge aclk) kept <= \\chain[0] ;
+"""
+RING = """
+  wire a = count[0] ? b : count[1];
+  wire b = count[0] ? count[2] : a;
+  (* keep *) wire seen = b;
+"""
+
+
+@pytest.mark.parametrize(("body", "settles"), [("", False), (CHAIN, False), (RING, True)])
+def test_only_true_rings_cost_a_second_evaluation(tmp_path, body, settles):
+    (tmp_path / "lutcore.v").write_text(stub(5, body=body))
+    assert rtl_build._translate(tmp_path) is settles
+
+
+def test_an_unusable_cache_is_named(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("LUTCORE_CACHE", str(file))
+    with pytest.raises(LutcoreError, match=r"cannot make the folder .*file/rtl: .*LUTCORE_CACHE"):
+        build(stub(5))
