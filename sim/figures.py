@@ -1,7 +1,7 @@
 """The figures of docs/performance.md: ``python -m lutcore.sim.figures``.
 
-Cycles do not depend on the values, so the layers are generated, in the shapes and formats of the checkpoints
-that they stand for. Every run is checked bit for bit against the golden model.
+Cycles do not depend on the values, so the layers are generated, in the shapes and formats of the
+checkpoints that they stand for. Every run is checked bit for bit against the golden model.
 """
 
 import dataclasses
@@ -112,7 +112,7 @@ def main(
             f"{report['bus_share']:.1%}",
             report["bound"],
         )
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@
 #include <cstdio>
 #include <cstring>
 #include <deque>
-#include <string>
+#include <type_traits>
 #include <vector>
 
 namespace {
@@ -430,7 +430,8 @@ private:
         // Ready is given to a burst whose address has been taken, so there is one.
         Burst &burst = writes_.front();
         if (d.last != (burst.beats == 1))
-            return fail("m_axi W", "last is %d with %u beats of the burst to come, this one counted",
+            return fail("m_axi W",
+                        "last is %d with %u beats of the burst to come, this one counted",
                         int(d.last), unsigned(burst.beats));
         if (burst.response == kOkay && !in_memory(burst.address)) burst.response = kDecodeError;
         if (burst.response == kOkay) {
@@ -505,7 +506,8 @@ private:
 
     void record_trace() {
 #ifdef LUTCORE_TRACE
-        constexpr unsigned kUnits = std::remove_reference_t<decltype(output(dut_.LUTCORE_TRACE))>::bits / 2;
+        using States = std::remove_reference_t<decltype(output(dut_.LUTCORE_TRACE))>;
+        constexpr unsigned kUnits = States::bits / 2;
         const uint64_t now = get(dut_.LUTCORE_TRACE);
         if (tracing_ && now == trace_state_) return;
         for (unsigned unit = 0; unit < kUnits; ++unit) {

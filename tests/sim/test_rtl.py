@@ -513,7 +513,7 @@ def test_outside_memory():
 
 @pytest.mark.parametrize(("source", "target", "status"), [(64, 0, 1), (0, 64, 2)])
 def test_a_part_of_a_beat_is_outside_memory(source, target, status):
-    # Beyond the simulated memory, 4 bytes further, lies an array's memory that is not to be touched.
+    # What follows the simulated memory is not its own.
     whole = memory(size=72)
     sim = RtlSim(model(), whole[:68]).reset()
     start(sim, 1, source=source, target=target)

@@ -116,26 +116,17 @@ def test_concurrent_processes(cache):
         "import sys; from lutcore.sim.rtl import RtlSim\n"
         "print(RtlSim.build(sys.stdin.read(), bus_width=32, optimise='fast').path)"
     )
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", script],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    for process in started:
-        assert process.stdin is not None
-        process.stdin.write(stub(7))
-        process.stdin.close()
-    results = [(process.stdout.read(), process.stderr.read()) for process in started]  # type: ignore[union-attr]
-    assert [process.wait() for process in started] == [0, 0]
-    assert results[0][0] == results[1][0]
-    assert Path(results[0][0].strip()).parent == cache
+
+    def run(_: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", script]
+        return subprocess.run(command, input=stub(7), capture_output=True, text=True, check=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(run, range(2))
+    assert first.stdout == second.stdout
+    assert Path(first.stdout.strip()).parent == cache
     # One of them says that it compiled.
-    assert sum("RTL model compiled in" in err for _, err in results) == 1
+    assert sum("RTL model compiled in" in done.stderr for done in (first, second)) == 1
 
 
 def test_progress_can_be_silenced(capfd):
