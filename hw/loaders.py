@@ -409,7 +409,6 @@ class WeightLoader(wiring.Component):
                     m.d.sync += beats.eq(beats + 1)
                     with m.If(beats == head.bias_beats):
                         m.d.sync += beats.eq(1)
-                        bias_sink.end(m)
                         with m.If(has_scales):
                             m.next = "SCALES"
                         with m.Else():
@@ -421,7 +420,6 @@ class WeightLoader(wiring.Component):
                     m.d.sync += beats.eq(beats + 1)
                     with m.If(beats == head.scale_beats):
                         m.d.sync += beats.eq(1)
-                        scale_sink.end(m)
                         m.next = "CODES"
             with m.State("CODES"):
                 m.d.comb += self.weights.write_slot.eq(slots["w"])
@@ -472,10 +470,6 @@ class _PieceWriter:
             self.port.done.eq(wraps),
         ]
         m.d.sync += [self.word.eq(self.word + wraps), self.piece.eq(Mux(wraps, 0, self.piece + 1))]
-
-    def end(self, m: Module) -> None:
-        """The section ends: its last word counts as complete, too."""
-        m.d.comb += self.port.done.eq(1)
 
 
 class ActivationLoader(wiring.Component):

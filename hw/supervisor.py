@@ -200,7 +200,9 @@ class Supervisor(wiring.Component):
             with m.State("DRAIN"):
                 m.d.comb += [self.busy.eq(1), self.abort.eq(1), self.draining.eq(1)]
                 with m.If(self.bus_idle):
-                    m.d.comb += self.interrupt.eq(1)
+                    # Reset in the last cycle of the abort: a cycle later a unit could already
+                    # have put a request on the bus, which nobody would own.
+                    m.d.comb += [self.interrupt.eq(1), self.unit_reset.eq(1)]
                     m.next = "IDLE"
                 with m.Elif(drain_for == HUNG_CYCLES):
                     # Only aresetn helps now; the host hears of it.

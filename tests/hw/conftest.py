@@ -1,6 +1,0 @@
-"""Makes the benches beside the tests importable: pytest's importlib mode does not."""
-
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).parent))
