@@ -1,6 +1,7 @@
 """The core as Verilog, and a description of it for programs."""
 
 import os
+import re
 from typing import Any
 
 from amaranth.back import verilog
@@ -83,7 +84,26 @@ def generate_verilog(config: CoreConfig) -> str:
     header = f"// lutcore, fingerprint {config.fingerprint:#018x}\n" + "".join(
         f"//   {key} = {value}\n" for key, value in config.as_dict().items()
     )
-    return header + text
+    return header + _without_brackets(text)
+
+
+def _without_brackets(text: str) -> str:
+    r"""Rename escaped identifiers such as ``\sums[3]`` to ``\sums__3``.
+
+    Amaranth names the elements of an array so. Yosys takes them, but after flattening ABC cannot
+    tell them from bit 3 of a vector ``sums``, and stops ``synth_ecp5`` without a word.
+    """
+    escaped = set(re.findall(r"\\\S+", text))
+    taken = escaped | {f"\\{word}" for word in re.findall(r"[A-Za-z_]\w*", text)}
+    renamed = {}
+    for name in sorted(escaped):
+        if "[" in name:
+            plain = re.sub(r"\[(\d+)\]", r"__\1", name)
+            while plain in taken:
+                plain += "_"
+            taken.add(plain)
+            renamed[name] = plain
+    return re.sub(r"\\\S+", lambda match: renamed.get(match[0], match[0]), text)
 
 
 def describe(config: CoreConfig) -> dict[str, Any]:

@@ -1,0 +1,45 @@
+"""The generated Verilog and its description."""
+
+import re
+
+import pytest
+
+from lutcore.hw.config import PRESETS, CoreConfig
+from lutcore.hw.export import describe, generate_verilog
+
+SMALL = CoreConfig(rows=1, lanes=8, group=2, depth=1, planes=1, bus_width=32)
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return generate_verilog(SMALL)
+
+
+def test_the_same_text_every_time(text: str) -> None:
+    assert generate_verilog(SMALL) == text
+
+
+def test_one_top_module_with_the_described_ports(text: str) -> None:
+    tops = re.findall(r"^module lutcore\((.*?)\);", text, re.MULTILINE | re.DOTALL)
+    assert len(tops) == 1
+    names = {name.strip() for name in tops[0].split(",")}
+    ports = describe(SMALL)["ports"]
+    assert names == {port["name"] for port in ports}
+    body = text[text.index("module lutcore(") :].split("endmodule")[0]
+    for port in ports:
+        width = "" if port["width"] == 1 else rf"\[{port['width'] - 1}:0\] "
+        assert re.search(rf"^  {port['direction']} {width}{port['name']};", body, re.MULTILINE)
+
+
+def test_nothing_that_other_tools_choke_on(text: str) -> None:
+    assert not re.search(r"\\\S*\[", text), "an escaped name with an index"
+    assert ".py" not in text, "the path of a source file"
+    assert 'ram_style = "distributed"' in text
+    assert str(SMALL.fingerprint) in text or f"{SMALL.fingerprint:#018x}" in text
+
+
+def test_description_is_that_of_the_configuration() -> None:
+    described = describe(PRESETS["paper"])
+    assert described["parameters"] == PRESETS["paper"].as_dict()
+    assert described["derived"]["peak_macs_per_cycle"] == 512
+    assert {csr["name"] for csr in described["csrs"]} >= {"ID", "CONTROL", "STATUS"}
