@@ -271,12 +271,19 @@ class Lanes(wiring.Component):
             m.d.comb += [
                 write.en.eq(after.valid & after.plane_last),
                 write.addr.eq(after.entry),
-                read.addr.eq(after.entry),
+                read.addr.eq(control.entry),
             ]
             for n in range(lanes):
+                # Read a cycle ahead, into a register that starts a run from its reset: gating the
+                # adder's operand would cost a LUT per bit.
+                before = Signal(signed(cfg.acc_width), name=f"before_{r}_{n}")
+                with m.If(control.run_first):
+                    m.d.sync += before.eq(0)
+                with m.Else():
+                    m.d.sync += before.eq(read.data[n])
                 total = Signal(signed(cfg.acc_width), name=f"total_{r}_{n}")
                 m.d.comb += [
-                    total.eq(Mux(after.run_first, 0, read.data[n]) + shifted[n]),
+                    total.eq(before + shifted[n]),
                     write.data[n].eq(total),
                     self.o_sums[n * rows + r].eq(total),
                 ]
@@ -362,6 +369,9 @@ class ArrayUnit(wiring.Component):
         has_slot = Signal()
         has_word = Signal()
         has_room = Signal()
+        # An accumulator is read while the step before is being added: a set of a single word must
+        # not be followed at once by another word for the same accumulator.
+        single = Signal()
         read_word = Signal.like(word)
         m.d.comb += [
             plane_last.eq(plane + 1 == planes),
@@ -372,7 +382,7 @@ class ArrayUnit(wiring.Component):
             read_word.eq(Mux(rewind, 0, word)),
             has_word.eq((self.buffer.writer_slot != slot) | (self.buffer.writer_count > read_word)),
             has_room.eq(~finishing | (credit != 0)),
-            self.issue.eq(self.i.valid & has_slot & has_word & has_room),
+            self.issue.eq(self.i.valid & has_slot & has_word & has_room & ~single),
             self.w_take.eq(self.i.valid & ~has_slot & self.w_available),
             self.i.ready.eq(self.issue & set_last),
             self.w_give.eq(self.i.ready & tag.w_give),
@@ -394,6 +404,7 @@ class ArrayUnit(wiring.Component):
                 m.d.sync += [entry.eq(0), bank.eq(~bank), taken.eq(0)]
             with m.Elif(plane_last):
                 m.d.sync += entry.eq(entry + 1)
+        m.d.sync += single.eq(self.issue & set_last & (entry == 0) & (plane == 0))
         m.d.sync += credit.eq(credit + self.o_pop - (self.issue & finishing))
 
         issued = Signal(Step)

@@ -352,3 +352,27 @@ def test_programs_run_one_after_the_other(small: Small) -> None:
         assert outcome.good, outcome
         cycles.append(outcome.cycles)
     assert cycles[0] == cycles[1]
+
+
+@pytest.mark.parametrize("depth, bus_width", [(1, 32), (4, 64)])
+def test_steps_of_a_single_word(depth: int, bus_width: int) -> None:
+    # One tile, one plane: every step adds to the same accumulator, and two table sets are ready
+    # when the weights come.
+    config = CoreConfig(rows=1, lanes=8, group=2, depth=depth, planes=1, bus_width=bus_width)
+    rng = np.random.default_rng(0)
+    layer = QuantLayer(
+        name="single",
+        kind="affine",
+        bits=1,
+        codes=rng.integers(0, 2, (8, 128)).astype(np.uint8),
+        group_size=128,
+        scales=np.ones((8, 1), np.float16),
+        offsets=None,
+        bias=None,
+        checkpoint_bytes=144,
+    )
+    q, scale = rng.integers(-128, 128, (1, 128)).astype(np.int8), np.ones(1, np.float32)
+    bench = CoreBench(config)
+    bench.place(compile_layer(layer, config, 1), q, scale)
+    assert bench.run().good
+    assert np.array_equal(bench.results(), golden(layer, q, scale))
