@@ -217,7 +217,9 @@ class CoreConfig:
         return max(512, min(4096, ceil_pow2(4096 // self.depth)))
 
     def _derive_sum_words(self) -> int:
-        return max(512, ceil_pow2(8 * self.chunks * self.rows))
+        # Sixteen row tiles of four tiles each on `default`: a weight block that all of K does not
+        # fit into is used as long as the next one takes to arrive.
+        return max(1024, ceil_pow2(8 * self.chunks * self.rows))
 
     # The array -------------------------------------------------------------------------------
 

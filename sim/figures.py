@@ -17,9 +17,8 @@ from rich.table import Table
 from lutcore.hw.config import PRESETS, CoreConfig, ceil_div
 from lutcore.sim.driver import run_on_rtl
 from lutcore.sim.golden import golden
-from lutcore.sw.activations import quantise
 from lutcore.sw.compile import compile_layer
-from lutcore.sw.execute import run
+from lutcore.sw.execute import quantise_for, run
 from lutcore.sw.layer import QuantLayer
 
 __all__ = ["CASES", "Case", "generated_layer", "main"]
@@ -42,6 +41,7 @@ def _cases() -> list[Case]:
     cases = [
         Case("prefill", 1536, 512, 128, False, 64, 128),
         Case("prefill, with offsets", 1536, 512, 128, True, 64, 128),
+        Case("prefill, long K", 512, 4096, 128, False, 64, 128),
         Case("prefill, SmolLM2 ffn_up", 1536, 576, 32, True, 64, 128),
     ]
     for bus_width in (64, 128, 512):
@@ -120,7 +120,7 @@ def main(
         program = compile_layer(layer, config, case.rows)
         x = rng.normal(size=(case.rows, case.k)).astype(np.float32)
         result = run(program, x, on="rtl", memory_latency=latency)
-        q, scale = quantise(x, config.activation_bits)
+        q, scale = quantise_for(program, x)
         if not np.array_equal(result.y, golden(layer, q, scale)):
             raise SystemExit(f"{case}: the RTL differs from the golden model")
         report = result.report
