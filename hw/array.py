@@ -194,7 +194,6 @@ class Lanes(wiring.Component):
 
         # Trees, one register for every two levels.
         control = fixed_delay(m, step, 1 + self.tree_stages, "step")
-        control = Step(control) if not isinstance(control, data.View) else control
         final_sign: list = [None] * lanes
         sums: list[list] = [[None] * lanes for _ in range(rows)]
         for n in range(lanes):

@@ -422,8 +422,8 @@ class ScaleUnit(wiring.Component):
             access.slot.eq(t_slot),
             access.word.eq(sum_word),
         ]
-        read_at = Access(fixed_delay(m, access, 4, "access"))
-        add_at = Access(fixed_delay(m, read_at, 2, "sum"))
+        read_at = fixed_delay(m, access, 4, "access")
+        add_at = fixed_delay(m, read_at, 2, "sum")
         write_at = Signal(Access)
         m.d.sync += write_at.eq(add_at)
         sums_layout = data.ArrayLayout(signed(cfg.sum_width), cfg.scale_lanes)

@@ -1,6 +1,8 @@
 """Small things that several units need."""
 
-from amaranth.hdl import Cat, Signal, Value
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import enum
 
 __all__ = ["State", "add_or_subtract", "first_at", "fixed_delay"]
@@ -38,8 +40,8 @@ def _extend(value: Value, width: int) -> Value:
     return Cat(value, value[-1].replicate(width - len(value)))
 
 
-def fixed_delay(m, value: Value, cycles: int, name: str) -> Value:
-    """``value`` delayed by ``cycles`` in the domain ``sync``."""
+def fixed_delay(m: Module, value: Any, cycles: int, name: str) -> Any:
+    """``value`` (of any shape) delayed by ``cycles`` in the domain ``sync``."""
     for index in range(cycles):
         stage = Signal(value.shape(), name=f"{name}_{index + 1}")
         m.d.sync += stage.eq(value)
