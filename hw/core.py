@@ -140,19 +140,13 @@ class _Engine(wiring.Component):
 
         # Instructions: loops go to the nests, fields and number are kept per unit.
         nests, fields, numbers = {}, {}, {}
-        opcodes = {
-            Unit.LDW: Opcode.LDW,
-            Unit.LDX: Opcode.LDX,
-            Unit.MMA: Opcode.MMA,
-            Unit.STY: Opcode.STY,
-        }
         for unit in Unit:
             name = unit.name.lower()
             # Strides of MMA are offsets in the activation buffer.
             width = len(table.reader.seek_word) if unit == Unit.MMA else 40
             nest = Nest(address_width=width)
             m.submodules[f"nest_{name}"] = nest
-            layout = INSTRUCTIONS[opcodes[unit]].layout
+            layout = INSTRUCTIONS[unit.opcode].layout
             held = Signal(layout, name=f"{name}_fields")
             number = Signal(16, name=f"{name}_number")
             now = data.View(layout, fetch.word)

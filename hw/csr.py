@@ -6,7 +6,7 @@ Offsets are append-only: ID, VERSION and FINGERPRINT never move.
 import enum
 from dataclasses import dataclass
 
-__all__ = ["COUNTER_UNITS", "CSRS", "ID_VALUE", "REGIONS", "Control", "Csr", "Region", "Status"]
+__all__ = ["COUNTER_UNITS", "CSRS", "ID_VALUE", "Control", "Csr", "Region", "Status"]
 
 #: "LUTC", first byte in the low bits.
 ID_VALUE = int.from_bytes(b"LUTC", "little")
@@ -97,4 +97,3 @@ def _table() -> dict[str, Csr]:
 
 
 CSRS: dict[str, Csr] = _table()
-REGIONS = tuple(Region)

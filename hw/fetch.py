@@ -16,6 +16,7 @@ from lutcore.hw.isa import (
     INSTRUCTIONS,
     LOOP_LEVELS,
     PROGRAM_MAX,
+    UNIT_OF,
     Cause,
     Opcode,
     Unit,
@@ -25,9 +26,6 @@ from lutcore.hw.supervisor import ErrorPort
 from lutcore.hw.util import State
 
 __all__ = ["Checker", "Fetch"]
-
-#: Which instruction runs on which unit.
-UNIT_OPCODES = {Opcode[unit.name]: unit for unit in Unit}
 
 
 class Checker(wiring.Component):
@@ -113,7 +111,6 @@ class Fetch(wiring.Component):
                 "instruction": Out(16),
                 "finished": Out(1),
                 "error": Out(ErrorPort),
-                "active": Out(1),
                 "state": Out(State),
             }
         )
@@ -207,10 +204,8 @@ class Fetch(wiring.Component):
         loop = data.View(INSTRUCTIONS[Opcode.LOOP].layout, read.data)
         for name in loop_layout().members:
             m.d.comb += self.loop[name].eq(getattr(loop, name))
-        m.d.comb += self.active.eq(1)
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.active.eq(0)
                 m.d.sync += [index.eq(0), part.eq(0), has_word.eq(0), count.eq(self.length)]
                 m.d.sync += [counter.eq(0) for counter in pending]
                 with m.If(self.launch):
@@ -242,7 +237,7 @@ class Fetch(wiring.Component):
                             for unit in Unit:
                                 with m.If(loop_word.unit == unit):
                                     m.d.sync += pending[unit].eq(pending[unit] + 1)
-                        for code, unit in UNIT_OPCODES.items():
+                        for code, unit in UNIT_OF.items():
                             with m.Case(code):
                                 m.d.sync += pending[unit].eq(0)
                     with m.If(cause != Cause.NONE):
@@ -263,7 +258,7 @@ class Fetch(wiring.Component):
                     with m.Case(Opcode.LOOP):
                         m.d.comb += done.eq(~self.unit_busy.bit_select(loop.unit, 1))
                         m.d.comb += self.loop_valid.eq(done << loop.unit)
-                    for code, unit in UNIT_OPCODES.items():
+                    for code, unit in UNIT_OF.items():
                         with m.Case(code):
                             m.d.comb += done.eq(~self.unit_busy[unit])
                             m.d.comb += self.start[unit].eq(done)

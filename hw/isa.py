@@ -17,6 +17,7 @@ __all__ = [
     "ISA_VERSION",
     "LOOP_LEVELS",
     "PROGRAM_MAX",
+    "UNIT_OF",
     "Axis",
     "Cause",
     "EncodingError",
@@ -57,6 +58,15 @@ class Unit(enum.IntEnum):
     LDX = 1
     MMA = 2
     STY = 3
+
+    @property
+    def opcode(self) -> Opcode:
+        """The instruction that the unit executes."""
+        return Opcode[self.name]
+
+
+#: The unit of each instruction that has one.
+UNIT_OF: dict[Opcode, Unit] = {unit.opcode: unit for unit in Unit}
 
 
 class Axis(enum.IntEnum):

@@ -1,6 +1,6 @@
 """FINAL: complete sums to float32; and STORE: float32 to memory."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,6 +13,11 @@ from lutcore.hw.scale import FinalTag
 from lutcore.hw.util import State
 
 __all__ = ["FinalUnit", "StoreUnit"]
+
+
+def _channels(config: CoreConfig, tiles: Value, last: Value, last_lanes: Value) -> Value:
+    """Channels of a block; the layer's last tile may have fewer than the others."""
+    return Mux(last, (tiles - 1) * config.lanes + last_lanes, tiles * config.lanes)
 
 
 class FinalUnit(wiring.Component):
@@ -70,9 +75,7 @@ class FinalUnit(wiring.Component):
         parts = cfg.scale_lanes // cfg.final_lanes
 
         lanes_in_block = Signal(range(cfg.tiles * cfg.lanes + 1))
-        m.d.comb += lanes_in_block.eq(
-            Mux(tag.n_last, (tag.tiles - 1) * cfg.lanes + layer.last_lanes, tag.tiles * cfg.lanes)
-        )
+        m.d.comb += lanes_in_block.eq(_channels(cfg, tag.tiles, tag.n_last, layer.last_lanes))
         channels = Signal.like(lanes_in_block)
         left = Signal.like(lanes_in_block)  # channels of the row, this group of F included
         row_tile = Signal(12)
@@ -295,13 +298,7 @@ class StoreUnit(wiring.Component):
                 m.d.sync += [
                     row.eq(0),
                     address.eq(body.address),
-                    channels.eq(
-                        Mux(
-                            body.n_last,
-                            (tiles - 1) * cfg.lanes + layer.last_lanes,
-                            tiles * cfg.lanes,
-                        )
-                    ),
+                    channels.eq(_channels(cfg, tiles, body.n_last, layer.last_lanes)),
                 ]
                 with m.If(self.body.valid):
                     with m.If(misaligned | (body.n > cfg.tiles)):

@@ -11,6 +11,7 @@ from lutcore.hw.config import CoreConfig
 from lutcore.hw.isa import (
     LOOP_LEVELS,
     PROGRAM_MAX,
+    UNIT_OF,
     Cause,
     EncodingError,
     Opcode,
@@ -19,8 +20,6 @@ from lutcore.hw.isa import (
 )
 
 __all__ = ["Problem", "check"]
-
-_UNIT_OF = {Opcode[unit.name]: unit for unit in Unit}
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ def _problems(instructions: Sequence[int], config: CoreConfig) -> Iterator[Probl
             if pending[unit] == LOOP_LEVELS + 1:
                 message = f"more than {LOOP_LEVELS} loops for one {unit.name.lower()}"
                 yield Problem(index, Cause.NESTING, message)
-        elif opcode in _UNIT_OF:
-            pending[_UNIT_OF[opcode]] = 0
+        elif opcode in UNIT_OF:
+            pending[UNIT_OF[opcode]] = 0
         elif opcode == Opcode.LAYER:
             yield from _layer_problems(index, fields, config)
         elif opcode == Opcode.END:
