@@ -11,6 +11,8 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from lutcore.hw.ternary import INDEX_BITS
+
 __all__ = ["PRESETS", "ConfigError", "CoreConfig", "ceil_div", "ceil_pow2", "load_config"]
 
 #: The longest K and N that a layer may have; the exact sums are wide enough for it.
@@ -62,7 +64,7 @@ class CoreConfig:
     group
         k, activations per lookup table, 2..6.
     depth
-        G, tables summed per lane and step, 1..16.
+        G, tables summed per lane and step, 1..32.
     activation
         ``"int8"`` or ``"int16"``.
     planes
@@ -73,6 +75,9 @@ class CoreConfig:
     table_form
         ``"symmetric"``: 2^(k-1) entries of ±1-coded sums, the sign of the lookup applied in the
         adder tree; ``"full"``: 2^k entries of {0,1}-coded sums.
+    ternary
+        Whether the tables also serve ternary weights, three to an index of five bits: for
+        symmetric tables of ``group`` 5, whose lanes it leaves as they are.
     bus_width
         Bits of the AXI4 data bus, a power of two in 32..512.
     tiles
@@ -95,6 +100,7 @@ class CoreConfig:
     planes: int = 8
     table_store: str = "distributed"
     table_form: str = "symmetric"
+    ternary: bool = False
     bus_width: int = 128
     tiles: int = 0
     run: int = 0
@@ -109,7 +115,7 @@ class CoreConfig:
         _check("rows", self.rows, 1, 16)
         _check("lanes", self.lanes, 8, 128)
         _check("group", self.group, 2, 6)
-        _check("depth", self.depth, 1, 16)
+        _check("depth", self.depth, 1, 32)
         _check("planes", self.planes, 1, 8)
         _check("bus_width", self.bus_width, 32, 512)
         if self.lanes % 8:
@@ -131,6 +137,14 @@ class CoreConfig:
                 raise ConfigError(
                     f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}"
                 )
+        if not isinstance(self.ternary, bool):
+            raise ConfigError(f"ternary must be true or false, not {self.ternary!r}")
+        if self.ternary and (self.group != INDEX_BITS or not self.symmetric):
+            raise ConfigError(
+                f"ternary needs indices of {INDEX_BITS} bits with a sign: take group = "
+                f'{INDEX_BITS} and table_form = "symmetric", not group = {self.group} and '
+                f'"{self.table_form}"'
+            )
         # Sizes left at 0 are replaced once, so that equal machines have equal configurations.
         for name, derive in (
             ("tiles", self._derive_tiles),
@@ -255,15 +269,26 @@ class CoreConfig:
 
     @property
     def entry_width(self) -> int:
-        """Bits of a table entry. ±1 coding: also the negation of every entry fits."""
-        b, k = self.activation_bits, self.group
-        return b + (k.bit_length() if self.symmetric else (k - 1).bit_length())
+        """Bits of a table entry.
+
+        Of the two halves of a ±1-coded table the one is stored in which the last activation counts
+        as it is, so that the sum of k negated minima, the one value that would need another bit,
+        is not in it.
+        """
+        return self.activation_bits + (self.group - 1).bit_length()
 
     @property
-    def tree_width(self) -> int:
-        """Bits of the sum of a lane's ``depth`` lookups."""
-        b, n = self.activation_bits, self.step
-        return b + (n.bit_length() if self.symmetric else (n - 1).bit_length())
+    def halved(self) -> bool:
+        """Whether tables are stored without the lowest bit of their entries.
+
+        The signed sums of a group of activations are all even or all odd.
+        """
+        return self.symmetric and not self.ternary
+
+    @property
+    def stored_width(self) -> int:
+        """Bits of an entry as stored."""
+        return self.entry_width - self.halved
 
     def _product_width(self, columns: int) -> int:
         return (columns * 2 ** (self.activation_bits - 1) * (2**self.planes - 1)).bit_length() + 1

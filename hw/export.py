@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from amaranth.back import verilog
@@ -13,16 +15,18 @@ from amaranth.hdl import (
     ResetSignal,
     Shape,
     Signal,
+    Value,
 )
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 
 from lutcore.hw.axi import Axi4, Axi4Lite
+from lutcore.hw.carry import FAMILIES
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.core import Core
 from lutcore.hw.csr import CSRS
 from lutcore.hw.isa import ISA_VERSION
 
-__all__ = ["Top", "describe", "generate_verilog", "ports"]
+__all__ = ["Target", "Top", "component_verilog", "describe", "generate_verilog", "ports"]
 
 
 class Top(Elaboratable):
@@ -69,22 +73,49 @@ def ports(config: CoreConfig) -> list[dict[str, Any]]:
     return [{"name": n, "direction": d, "width": w} for n, d, w in found]
 
 
-def generate_verilog(config: CoreConfig) -> str:
-    """The whole core in plain Verilog, top module ``lutcore``; the same text every time."""
+@dataclass(frozen=True)
+class Target:
+    """What a generated design is for: a platform to ``elaborate`` that knows a family alone."""
+
+    family: str | None = None
+
+
+def component_verilog(
+    design: Elaboratable, name: str, ports: Sequence[Signal | data.View], family: str | None = None
+) -> str:
+    """Any design as Verilog, module ``name``; ``family`` as for `generate_verilog`."""
     # Another Yosys on the path would be taken silently, and would write other Verilog.
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
-    top = Top(config)
+    if family not in (None, *FAMILIES):
+        raise ValueError(f"family must be one of {', '.join(FAMILIES)} or None, not {family!r}")
     text = verilog.convert(
-        top,
-        name="lutcore",
-        ports=list(top.ports.values()),
+        design,
+        platform=Target(family),
+        name=name,
+        ports=[Value.cast(port) for port in ports],
         emit_src=False,
         strip_internal_attrs=True,
     )
+    return _without_brackets(text)
+
+
+def generate_verilog(config: CoreConfig, family: str | None = None) -> str:
+    """The whole core in Verilog, top module ``lutcore``; the same text every time.
+
+    Parameters
+    ----------
+    config
+        The core.
+    family
+        None: plain Verilog. ``"ecp5"``, ``"xc7"``: with the carry cells of that family placed
+        (see ``hw/carry.py``), which takes fewer LUTs and does the same.
+    """
+    top = Top(config)
+    text = component_verilog(top, "lutcore", list(top.ports.values()), family)
     header = f"// lutcore, fingerprint {config.fingerprint:#018x}\n" + "".join(
         f"//   {key} = {value}\n" for key, value in config.as_dict().items()
     )
-    return header + _without_brackets(text)
+    return header + text
 
 
 def _without_brackets(text: str) -> str:

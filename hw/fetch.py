@@ -41,7 +41,12 @@ class Checker(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         cfg = self.config
-        limits = {"planes": cfg.planes, "last_lanes": cfg.lanes, "last_rows": cfg.rows}
+        limits = {
+            "planes": cfg.planes,
+            "ternary": int(cfg.ternary),
+            "last_lanes": cfg.lanes,
+            "last_rows": cfg.rows,
+        }
         with m.Switch(self.word[:8]):
             for instruction in INSTRUCTIONS.values():
                 word = data.View(instruction.layout, self.word)
@@ -59,6 +64,9 @@ class Checker(wiring.Component):
                         if top < most:
                             with m.If(value > top):
                                 m.d.comb += self.cause.eq(cause)
+                    if instruction.opcode == Opcode.LAYER:
+                        with m.If(word.ternary & ((word.planes != 1) | ~word.per_plane)):
+                            m.d.comb += self.cause.eq(Cause.OPERAND)
                     with m.If(word.reserved.any()):
                         m.d.comb += self.cause.eq(Cause.RESERVED)
             with m.Default():

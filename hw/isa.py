@@ -30,7 +30,7 @@ __all__ = [
     "encode",
 ]
 
-ISA_VERSION = 1
+ISA_VERSION = 2
 INSTRUCTION_BITS = 128
 #: Instructions that fit the core's program memory.
 PROGRAM_MAX = 128
@@ -70,7 +70,7 @@ UNIT_OF: dict[Opcode, Unit] = {unit.opcode: unit for unit in Unit}
 
 
 class Axis(enum.IntEnum):
-    """What a loop splits: output tiles, columns of K (for LDX: buffer words), row tiles."""
+    """What a loop splits: output tiles, places of K (for LDX: buffer words), row tiles."""
 
     N = 0
     K = 1
@@ -204,10 +204,11 @@ _TABLE = (
         "wait until every unit is idle; load the layer registers", (
         Field("planes", 4, "bit-planes P of the weights", low=1, high=8),
         Field("per_plane", 1, "1: a scale for each plane; 0: one scale per group"),
+        Field("ternary", 1, "1: ternary weights, three to an index; needs planes and per_plane 1"),
         Field("offset", 1, "1: a real offset per group follows the scales"),
         Field("wide", 1, "1: scales of 32 bits (24-bit integer, 5-bit shift); 0: float16"),
         Field("bias", 1, "1: a float32 bias per channel"),
-        Field("group_size", 17, "columns per quantisation group, or per run", low=1, high=65_536),
+        Field("group_size", 17, "places of K per quantisation group, or per run", low=1),
         Field("exponent", 10, "E: the exact sum counts units of 2^E", True, low=-149, high=127),
         Field("last_lanes", 8, "channels in the last tile", low=1, high=128),
         Field("last_rows", 5, "rows in the last row tile", low=1, high=16),

@@ -3,7 +3,10 @@
 TABLE walks the loops of an MMA instruction, reads the activations of each step from the buffer and
 fills one set of lookup tables per step: ``rows * depth`` tables in lockstep, one entry of each per
 cycle. The order is a Gray code, in which neighbours differ in one activation, so that one adder per
-table does it (±1-coded tables step by two activations, {0,1}-coded ones by one).
+table does it (±1-coded tables step by two activations, {0,1}-coded and ternary ones by one).
+
+A ±1-coded table holds the half in which the last activation counts as it is, so the negation of
+what the index selects; the lanes turn the sign. The same holds for ternary tables.
 
     word in   |a0|a1|a2|a3|--|--|--|--|b0|b1|b2|b3|     one word: an activation for every table
     fill         -  -  - |T0|T1|T3|T2|T6|T7|T5|T4|T0|   symmetric, group 4: 8 entries
@@ -15,9 +18,13 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.buffers import BufferReader
+from lutcore.hw.carry import add
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.isa import INSTRUCTIONS, Opcode
 from lutcore.hw.nest import body_layout
+from lutcore.hw.ternary import ENTRIES as TERNARY_ENTRIES
+from lutcore.hw.ternary import GROUP as TRITS
+from lutcore.hw.ternary import fill_steps
 from lutcore.hw.util import State, first_at
 
 __all__ = ["RunTag", "SetTag", "TableFill", "TableUnit", "run_layout"]
@@ -32,7 +39,7 @@ class SetTag(data.Struct):
     body_first: unsigned(1)
     w_take: unsigned(1)
     w_give: unsigned(1)
-    signs: unsigned(16)  # tables whose sign bit is a column of the run, not past its end
+    signs: unsigned(32)  # tables whose sign bit is a column of the run, not past its end
 
 
 class RunTag(data.Struct):
@@ -63,13 +70,16 @@ def run_layout(config: CoreConfig) -> data.StructLayout:
 class TableFill(wiring.Component):
     """Collects the activations of a step and writes its tables.
 
-    One set takes ``entries`` cycles, without a gap when the next step's ``group`` words have come
-    in the meantime and a bank is free.
+    One set takes ``entries`` cycles (14 with ternary weights), without a gap when the next step's
+    words have come in the meantime and a bank is free.
 
     Members
     -------
+    ternary
+        The layer's weights are ternary.
     i
-        Words of ``rows * depth`` activations, ``group`` per set; ``tag`` is that of the last word.
+        Words of ``rows * depth`` activations, ``group`` per set (3 with ternary weights); ``tag``
+        is that of the last word.
     o
         Tags of filled sets, in order; valid from the cycle after the last entry is written.
     release
@@ -92,6 +102,7 @@ class TableFill(wiring.Component):
             {
                 "i": In(stream.Signature(self.word_layout)),
                 "o": Out(stream.Signature(SetTag)),
+                "ternary": In(1),
                 "release": In(1),
                 "busy": Out(1),
                 "write_enable": Out(1),
@@ -108,13 +119,15 @@ class TableFill(wiring.Component):
         word = data.ArrayLayout(signed(cfg.activation_bits), tables)
 
         # Collection: a shift register of `group` words, and for ±1 coding the first entry, which
-        # is minus the sum of all.
+        # is the sum of all.
         collected = [Signal(word, name=f"collected_{j}") for j in range(group)]
         count = Signal(range(group + 1))
         full = Signal()
         start = Signal()
         tag = Signal(SetTag)
-        m.d.comb += [full.eq(count == group), self.i.ready.eq(~full | start)]
+        ternary = self.ternary if cfg.ternary else Const(0, 1)
+        words = Mux(ternary, TRITS, group)
+        m.d.comb += [full.eq(count == words), self.i.ready.eq(~full | start)]
         first = [Signal(entry, name=f"first_{t}") for t in range(tables)]
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [
@@ -127,7 +140,7 @@ class TableFill(wiring.Component):
                 fresh = Signal()
                 m.d.comb += fresh.eq(full | (count == 0))
                 m.d.sync += [
-                    first[t].eq(Mux(fresh, 0, first[t]) - self.i.payload.a[t])
+                    first[t].eq(self.i.payload.a[t] + Mux(fresh, 0, first[t]))
                     for t in range(tables)
                 ]
         with m.Elif(start):
@@ -145,7 +158,7 @@ class TableFill(wiring.Component):
         pending = fifo.SyncFIFO(width=SetTag.as_shape().size, depth=2)
         m.submodules.pending = pending
         m.d.comb += [
-            last.eq(filling & (index == entries - 1)),
+            last.eq(filling & (index == Mux(ternary, TERNARY_ENTRIES - 1, entries - 1))),
             start.eq(full & (free != 0) & (~filling | last)),
             self.busy.eq(filling),
             pending.w_en.eq(last),
@@ -156,40 +169,56 @@ class TableFill(wiring.Component):
         ]
         m.d.sync += free.eq(free + self.release - start)
 
+        address = Signal(self.address_width - 1)
+        flip = Signal(range(group))  # the operand by which the next entry differs
+        subtract = Signal()
+        # Gray code: bit j of the index flips when the bits below it are all ones.
         gray = index ^ (index >> 1)
-        m.d.comb += [
-            self.write_enable.eq(filling),
-            self.write_address.eq(Cat(gray[: self.address_width - 1], bank)),
-            *(self.write_data[t].eq(current[t]) for t in range(tables)),
-        ]
-        # Bit j of the Gray code flips when the j lowest bits of the index are all ones.
-        flip = Signal(range(group))
         rising = Signal()
         following = Signal(range(entries + 1))
-        m.d.comb += following.eq(index + 1)
-        bits = max(1, (entries - 1).bit_length())
-        for j in reversed(range(bits)):
+        m.d.comb += [
+            following.eq(index + 1),
+            rising.eq((following ^ (following >> 1)).bit_select(flip, 1)),
+            address.eq(gray),
+            subtract.eq(rising if cfg.symmetric else ~rising),
+        ]
+        for j in reversed(range(max(1, (entries - 1).bit_length()))):
             with m.If(index[:j].all() if j else Const(1)), m.If(~index[j]):
                 m.d.comb += flip.eq(j)
-        m.d.comb += rising.eq((following ^ (following >> 1)).bit_select(flip, 1))
+        if cfg.ternary:
+            with m.If(ternary):
+                m.d.comb += address.eq(index)
+                with m.Switch(index):
+                    for i, (place, change) in enumerate(fill_steps()):
+                        with m.Case(i):
+                            # The trits are the last words of the shift register.
+                            m.d.comb += [
+                                flip.eq(place + group - TRITS),
+                                subtract.eq(change > 0),
+                            ]
+        m.d.comb += [
+            self.write_enable.eq(filling),
+            self.write_address.eq(Cat(address, bank)),
+            *(self.write_data[t].eq(current[t]) for t in range(tables)),
+        ]
         choice = Signal(word)
         m.d.comb += choice.eq(Array(operand)[flip])
-        scale = 1 if cfg.symmetric else 0
         with m.If(start):
             m.d.sync += [filling.eq(1), index.eq(0), fill_tag.eq(tag)]
             m.d.sync += [operand[j].eq(collected[j]) for j in range(group)]
-            m.d.sync += [current[t].eq(first[t] if cfg.symmetric else 0) for t in range(tables)]
+            for t in range(tables):
+                begin = Mux(ternary, 0, first[t]) if cfg.symmetric else 0
+                m.d.sync += current[t].eq(begin)
         with m.Elif(last):
             m.d.sync += filling.eq(0)
         with m.Elif(filling):
             m.d.sync += index.eq(index + 1)
             for t in range(tables):
-                # x ± y as one adder: invert y and carry in.
-                step = Signal(entry, name=f"step_{t}")
-                m.d.comb += step.eq(choice[t] << scale)
-                inverted = step ^ (~rising).replicate(cfg.entry_width)
-                total = Cat(1, current[t]) + Cat(~rising, inverted)
-                m.d.sync += current[t].eq(total[1:])
+                step = Signal(signed(cfg.activation_bits + 1), name=f"step_{t}")
+                m.d.comb += step.eq(Mux(ternary, choice[t], choice[t] << int(cfg.symmetric)))
+                m.d.sync += current[t].eq(
+                    add(m, platform, current[t], step, cfg.entry_width, subtract)
+                )
         with m.If(last):
             m.d.sync += bank.eq(~bank)
         return m
@@ -251,16 +280,18 @@ class TableUnit(wiring.Component):
         wiring.connect(m, reader.port, wiring.flipped(self.buffer))
         wiring.connect(m, fill.o, wiring.flipped(self.o_set))
         m.d.comb += [
+            fill.ternary.eq(self.layer.ternary if cfg.ternary else 0),
             fill.release.eq(self.release),
             self.write_enable.eq(fill.write_enable),
             self.write_address.eq(fill.write_address),
             self.write_data.eq(fill.write_data),
         ]
 
+        fields, layer = self.fields, self.layer
         body = Signal(body_layout())
         held = Signal()  # a body is being read
-        runs_left = Signal(20)  # columns of the body not yet begun
-        run_left = Signal(20)  # columns of the run not yet begun, this step included
+        runs_left = Signal(20)  # index bits of the body not yet begun
+        run_left = Signal(20)  # index bits of the run not yet begun, this step included
         headers = Signal(range(cfg.x_header_words + 1))
         layer_index = Signal(range(cfg.group))
         run_first = Signal()
@@ -278,16 +309,16 @@ class TableUnit(wiring.Component):
             run: RunTag
 
         flags = Signal(Flags)
+        words_per_step = Mux(layer.ternary, TRITS, cfg.group) if cfg.ternary else cfg.group
         step_end = Signal()
         run_ends = Signal()
         body_ends = Signal()
         first_of = Signal(20)
         m.d.comb += [
-            step_end.eq(layer_index == cfg.group - 1),
+            step_end.eq(layer_index == words_per_step - 1),
             run_ends.eq(run_left <= cfg.step),
             body_ends.eq(run_ends & (runs_left == 0)),
         ]
-        fields, layer = self.fields, self.layer
         give_w = first_at(body.last, fields.w_level)
         give_s = first_at(body.last, fields.s_level)
         give_x = first_at(body.last, fields.x_level)
@@ -310,9 +341,7 @@ class TableUnit(wiring.Component):
             flags.tag.body_first.eq(body_first & run_first),
             flags.tag.w_take.eq(body_first & run_first & take_w),
             flags.tag.w_give.eq(body_ends & give_w),
-            flags.tag.signs.eq(
-                Cat(run_left > (cfg.group - 1) * cfg.depth + g for g in range(cfg.depth))
-            ),
+            flags.tag.signs.eq(Cat(run_left >= (g + 1) * cfg.group for g in range(cfg.depth))),
             flags.run.tiles.eq(body.n),
             flags.run.rows.eq(rows),
             flags.run.body_first.eq(body_first),

@@ -308,6 +308,7 @@ class _Execution:
             self.config,
             planes=fields["planes"],
             per_plane=bool(fields["per_plane"]),
+            ternary=bool(fields["ternary"]),
             offset=bool(fields["offset"]),
             wide=bool(fields["wide"]),
             group_size=fields["group_size"],
@@ -438,7 +439,7 @@ class _Execution:
             row_tile = body.index if body.inner_r and body.inner > t_level else 0
             sums = n * cfg.chunks * cfg.rows
             self._limit(number, "accumulators", n * form.entries, cfg.tiles)
-            self._limit(number, "columns of a run", min(form.group_size, k), cfg.run)
+            self._limit(number, "places of a run", min(form.group_size, k), cfg.run)
             self._limit(number, "sums", (row_tile + 1) * sums, cfg.sum_words)
 
             for full, _, level in levels:

@@ -8,6 +8,7 @@ import numpy as np
 
 from lutcore.hw.config import CoreConfig, ceil_div
 from lutcore.hw.float32 import finalise_words
+from lutcore.hw.ternary import INDEX_BITS, triples
 from lutcore.sw.blocks import BlockFormat
 
 __all__ = [
@@ -27,16 +28,16 @@ _LOW_MASK = (1 << _LOW_BITS) - 1
 def words_of_codes(data: np.ndarray, form: BlockFormat, n: int, k: int) -> np.ndarray:
     """What the loader makes of a codes section: words [weight_words, step, N/8].
 
-    Columns past the end of a run are zero.
+    Places past the end of a run are zero.
     """
     step, size = form.config.step, form.config.lanes // 8
     entries = n * form.planes
     words, start = [], 0
-    for count, columns in form.runs(k):
-        full, rest = divmod(columns, step)
-        stop = start + count * columns * entries * size
+    for count, places in form.runs(k):
+        full, rest = divmod(places, step)
+        stop = start + count * places * entries * size
         runs = data[start:stop].reshape(count, -1)
-        part = np.zeros((count, ceil_div(columns, step), entries, step, size), np.uint8)
+        part = np.zeros((count, ceil_div(places, step), entries, step, size), np.uint8)
         bytes_full = full * step * entries * size
         part[:, :full] = runs[:, :bytes_full].reshape(count, full, entries, step, size)
         if rest:
@@ -57,21 +58,26 @@ def decode_weights(words: np.ndarray, form: BlockFormat, n: int, k: int) -> list
     Returns
     -------
     list of ndarray
-        [runs, columns, n * N] codes, or [runs, columns, n * P * N] bits where every plane has a
-        scale of its own; columns in whole steps.
+        [runs, columns, n * N] codes (affine or ternary), or [runs, columns, n * P * N] bits where
+        every plane has a scale of its own; columns in whole steps.
     """
     config, planes = form.config, form.planes
     if config.symmetric:
-        # Where the top bit of an index is set, the others come inverted.
-        index = words.reshape(len(words), config.group, config.depth, -1)
-        index = np.concatenate([index[:, :-1] ^ index[:, -1:], index[:, -1:]], axis=1)
+        index = words.reshape(len(words), config.depth, config.group, -1).copy()
+        # Top bits are relative to another table's.
+        for table in range(1, config.depth):
+            index[:, table, -1] ^= index[:, table & table - 1, -1]
+        if not form.ternary:  # where one is set, the others come inverted
+            index[:, :, :-1] ^= index[:, :, -1:]
         words = index.reshape(words.shape)
-    bits = np.unpackbits(words, axis=-1, bitorder="little")
+    digits = np.unpackbits(words, axis=-1, bitorder="little")
+    if form.ternary:
+        digits = _trits_of_bits(digits)
     parts, start = [], 0
-    for count, columns in form.runs(k):
-        steps = ceil_div(columns, config.step)
+    for count, places in form.runs(k):
+        steps = ceil_div(places, config.step)
         stop = start + count * steps * n * planes
-        part = bits[start:stop].reshape(count, steps, n, planes, config.step, config.lanes)
+        part = digits[start:stop].reshape(count, steps, n, planes, -1, config.lanes)
         start = stop
         exact = _product_type(config, steps * config.step, 1 if form.per_plane else planes)
         if form.per_plane:
@@ -81,8 +87,23 @@ def decode_weights(words: np.ndarray, form: BlockFormat, n: int, k: int) -> list
             for plane in range(planes):
                 codes = codes << 1 | part[:, :, :, plane]
             part = codes.transpose(0, 1, 3, 2, 4)
-        parts.append(part.astype(exact, order="C").reshape(count, steps * config.step, -1))
+        parts.append(part.astype(exact, order="C").reshape(count, steps * form.step_columns, -1))
     return parts
+
+
+def _trits_of_bits(bits: np.ndarray) -> np.ndarray:
+    """Trits int8 [words, columns, N] of index bits uint8 [words, places, N] with absolute signs.
+
+    What the hardware computes with an entry that no table has is not defined; it is 0 here.
+    """
+    index = bits.reshape(len(bits), -1, INDEX_BITS, bits.shape[-1])
+    weights = 1 << np.arange(INDEX_BITS - 1, dtype=np.uint8)
+    entry = np.einsum("wtbn,b->wtn", index[:, :, :-1], weights)
+    known = np.zeros((1 << INDEX_BITS - 1, len(triples()[0])), np.int8)
+    known[: len(triples())] = triples()
+    sign = 1 - 2 * index[:, :, -1].astype(np.int8)
+    trits = known[entry].transpose(0, 1, 3, 2) * sign[:, :, None]
+    return trits.reshape(len(bits), -1, bits.shape[-1])
 
 
 def _product_type(config: CoreConfig, columns: int, planes: int) -> type:
@@ -113,13 +134,13 @@ def columns_of_words(
     header = config.x_header_words * word_bytes
     rows = data[: 4 * config.rows].view("<u4").astype(np.uint32)
     parts, start = [], header
-    for count, columns in form.runs(k):
-        steps = ceil_div(columns, config.step)
-        stop = start + count * steps * config.group * word_bytes
+    for count, places in form.runs(k):
+        steps, size = ceil_div(places, config.step), form.table_columns
+        stop = start + count * steps * size * word_bytes
         values = data[start:stop].view(f"<i{config.activation_bits // 8}")
-        values = values.reshape(count, steps, config.group, -1)[..., : config.rows * config.depth]
-        values = values.reshape(count, steps, config.group, config.rows, config.depth)
-        parts.append(values.transpose(0, 3, 1, 2, 4).reshape(count, config.rows, -1))
+        values = values.reshape(count, steps, size, -1)[..., : config.rows * config.depth]
+        values = values.reshape(count, steps, size, config.rows, config.depth)
+        parts.append(values.transpose(0, 3, 1, 4, 2).reshape(count, config.rows, -1))
         start = stop
     return rows, parts
 
@@ -129,7 +150,7 @@ def multiply(
 ) -> np.ndarray:
     """What the scale unit multiplies with scales: int64 [groups, M, n, terms, N].
 
-    The sum of codes times activations (without an offset: of centred codes), or of ±1 times
+    The sum of codes times activations (affine without an offset: of centred codes), or of ±1 times
     activations for each plane; then, with an offset, the sum of the activations.
     """
     config, results = form.config, []
@@ -137,9 +158,9 @@ def multiply(
         product = (x.astype(factor.dtype) @ factor).astype(np.int64)
         product = product.reshape(len(x), config.rows, n, form.entries, config.lanes)
         total = x.sum(axis=2, dtype=np.int64)[:, :, None, None, None]
-        if form.per_plane:
+        if form.per_plane and not form.ternary:
             product = 2 * product - total
-        elif not form.offset:
+        elif not form.per_plane and not form.offset:
             product = product - (total << form.planes - 1)
         if form.offset:
             again = np.broadcast_to(total, (*product.shape[:3], 1, config.lanes))

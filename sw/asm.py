@@ -95,10 +95,10 @@ def disassemble(program: Program, *, image: bool = True) -> str:
     image
         Whether the weight image is part of it; without it the text cannot be assembled again.
     """
-    tiling, form = program.tiling, program.tiling.format
+    tiling = program.tiling
     lines = [
         f"; {json.dumps(program.name)}: N = {program.n}, K = {program.k}, {program.kind}, "
-        f"{program.bits} bits, groups of {form.group_size}; {program.rows} rows",
+        f"{program.bits} bits, groups of {program.group_size}; {program.rows} rows",
         f"; core {program.fingerprint:016x}; weight image {len(program.image)} bytes, "
         f"activations {program.x_bytes}, results {program.y_bytes}",
         f"; blocks of {tiling.tiles} x {program.config.lanes} channels, {tiling.chunk} columns; "

@@ -1,17 +1,20 @@
 """From a quantised layer to a program: blocks, weight image, instructions."""
 
+import dataclasses
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from lutcore.hw.config import COLUMNS_MAX, CoreConfig, ceil_div
 from lutcore.hw.isa import INSTRUCTIONS, Axis, Opcode, Token, Unit, encode
 from lutcore.sw.blocks import BlockFormat, x_memory_bytes, x_memory_words, x_slot_words
-from lutcore.sw.errors import LutcoreError
+from lutcore.sw.errors import LayerError, LutcoreError
 from lutcore.sw.layer import QuantLayer
 from lutcore.sw.pack import encode_scales, pack_weights
 from lutcore.sw.program import Program, row_stride
 from lutcore.sw.tiling import Tiling, plan_tiling
 
-__all__ = ["CompileError", "compile_layer"]
+__all__ = ["CompileError", "as_binary", "compile_layer"]
 
 #: Bytes that a region may have: its size is a 32-bit register.
 _REGION_MAX = 2**32 - 1
@@ -42,16 +45,18 @@ def compile_layer(layer: QuantLayer, config: CoreConfig, rows: int) -> Program:
         If its scales cannot be stored exactly.
     """
     _check_limits(layer, config, rows)
+    if layer.kind == "ternary" and not config.ternary:
+        layer = as_binary(layer)
     scales = encode_scales(layer)
-    form = BlockFormat(
+    form = BlockFormat.for_layer(
         config,
-        planes=layer.bits,
-        per_plane=layer.kind == "planes",
+        kind=layer.kind,
+        bits=layer.bits,
         offset=layer.offsets is not None,
         wide=scales.wide,
         group_size=layer.group_size,
     )
-    tiling = plan_tiling(form, layer.n, layer.k)
+    tiling = plan_tiling(form, layer.n, layer.k, layer.group_size)
     size = tiling.image_bytes(bias=layer.bias is not None)
     if size > _REGION_MAX:
         raise CompileError(
@@ -66,12 +71,13 @@ def compile_layer(layer: QuantLayer, config: CoreConfig, rows: int) -> Program:
     instructions.append(
         encode(
             Opcode.LAYER,
-            planes=layer.bits,
+            planes=form.planes,
             per_plane=form.per_plane,
+            ternary=form.ternary,
             offset=form.offset,
             wide=form.wide,
             bias=layer.bias is not None,
-            group_size=layer.group_size,
+            group_size=form.group_size,
             exponent=scales.exponent,
             last_lanes=layer.n - (tiling.total_tiles - 1) * config.lanes,
             last_rows=rows - (nests.row_tiles - 1) * config.rows,
@@ -92,6 +98,38 @@ def compile_layer(layer: QuantLayer, config: CoreConfig, rows: int) -> Program:
     )
 
 
+def as_binary(layer: QuantLayer) -> QuantLayer:
+    """A ternary layer as one of two bits, which every core with two planes computes.
+
+    Without offsets the affine code t + 2 is the same weight with the same scale. With them, two
+    planes need half of each scale.
+
+    Raises
+    ------
+    LayerError
+        If there are offsets and half of a scale is no float32.
+    """
+    if layer.offsets is None:
+        codes = (layer.codes + 2).astype(np.uint8)
+        return dataclasses.replace(layer, kind="affine", codes=codes)
+    planes = np.stack([np.where(layer.codes >= 0, 1, -1), np.where(layer.codes > 0, 1, -1)])
+    for dtype in (layer.scales.dtype.type, np.float32):
+        scales = layer.scales.astype(dtype)
+        half = scales / dtype(2)
+        wrong = half * dtype(2) != scales
+        if not wrong.any():
+            return dataclasses.replace(
+                layer,
+                kind="planes",
+                codes=planes.astype(np.int8),
+                scales=np.stack([half, half], axis=-1),
+            )
+    raise LayerError(
+        f"Layer {layer.name!r}: half of the scale {layer.scales[wrong][0]:.2g} is no float32: "
+        "compile it with a --config that has ternary = true"
+    )
+
+
 def _check_limits(layer: QuantLayer, config: CoreConfig, rows: int) -> None:
     name = f"Layer {layer.name!r}"
     for axis, size in (("channels", layer.n), ("columns", layer.k)):
@@ -100,7 +138,8 @@ def _check_limits(layer: QuantLayer, config: CoreConfig, rows: int) -> None:
                 f"{name}: {size} {axis} are more than {COLUMNS_MAX}, for which sums are exact: "
                 "split the layer"
             )
-    if layer.bits > config.planes:
+    native = layer.kind == "ternary" and config.ternary
+    if layer.bits > config.planes and not native:
         raise CompileError(
             f"{name}: {layer.bits} bits, but the core has {config.planes} planes: compile with a "
             f"--config that has planes >= {layer.bits}"
@@ -171,43 +210,43 @@ class _Nests:
         self.row_tile_words = tiling.row_tile_memory_words()
         self.resident = row_tiles * self.row_tile_words <= x_slot_words(self.config)
 
-    def _columns(self) -> list[int]:
-        """Columns in the first block of each loop over K, outermost first."""
-        tiling = self.tiling
-        return [tiling.format.group_size, tiling.chunk] if tiling.splits_groups else [tiling.chunk]
+    def _k_steps(self) -> list[int]:
+        """Places in the first block of each loop over K, outermost first."""
+        block = next(stop for _, stop in self.tiling.k_blocks())
+        return [self.tiling.format.group_size, block] if self.tiling.splits_groups else [block]
 
-    def _blocks(self, columns: int) -> list[int]:
-        """Columns of the blocks that the first `columns` columns of the layer are cut into."""
-        return [stop - start for start, stop in self.tiling.k_blocks() if start < columns]
+    def _blocks(self, places: int) -> list[int]:
+        """Places of the blocks that the first `places` places of the layer are cut into."""
+        return [stop - start for start, stop in self.tiling.k_blocks() if start < places]
 
-    def _x_words(self, columns: int) -> int:
-        """Activation words that hold the first `columns` columns, headers included."""
-        return sum(self.tiling.format.x_words(size) for size in self._blocks(columns))
+    def _x_words(self, places: int) -> int:
+        """Activation words for the first `places` places, headers included."""
+        return sum(self.tiling.format.x_words(size) for size in self._blocks(places))
 
-    def _x_memory_words(self, columns: int) -> int:
+    def _x_memory_words(self, places: int) -> int:
         """The same in memory words, which is the distance to the block after them."""
         return sum(
             x_memory_words(self.config, self.tiling.format.x_words(size))
-            for size in self._blocks(columns)
+            for size in self._blocks(places)
         )
 
     def ldx(self) -> list[int]:
         """Load each block once (resident), or as often as MMA comes to it, in its order."""
         nest = _Nest(Unit.LDX)
-        total = self._x_words(self.tiling.k)
+        total = self._x_words(self.tiling.places)
         memory_bytes = x_memory_bytes(self.config)
         row_stride = self.row_tile_words * memory_bytes
         if self.resident:
             nest.loop(Axis.R, self.row_tiles, 1, None)
-            for columns in self._columns():
-                nest.loop(Axis.K, total, self._x_words(columns), None)
+            for places in self._k_steps():
+                nest.loop(Axis.K, total, self._x_words(places), None)
             return nest.instruction(base=0, level=0)
         nest.loop(Axis.N, self.tiling.total_tiles, self.tiling.tiles, 0)
         if not self.tiling.whole_k:
             nest.loop(Axis.R, self.row_tiles, self.row_chunk, self.row_chunk * row_stride)
-            for columns in self._columns():
-                stride = self._x_memory_words(columns) * memory_bytes
-                nest.loop(Axis.K, total, self._x_words(columns), stride)
+            for places in self._k_steps():
+                stride = self._x_memory_words(places) * memory_bytes
+                nest.loop(Axis.K, total, self._x_words(places), stride)
         nest.loop(Axis.R, self.row_tiles, 1, row_stride)
         if self.tiling.whole_k:
             nest.loop(Axis.K, total, total)
@@ -220,8 +259,8 @@ class _Nests:
         if not self.tiling.whole_k:
             nest.loop(Axis.R, self.row_tiles, self.row_chunk, 0)
         bias_level = len(nest.words)
-        for columns in self._columns():
-            nest.loop(Axis.K, self.tiling.k, columns, None)
+        for places in self._k_steps():
+            nest.loop(Axis.K, self.tiling.places, places, None)
         # Scales come with the first piece of a group; where groups are whole, with each block.
         scale_level = bias_level + 1
         return nest.instruction(base=0, scale_level=scale_level, bias_level=bias_level)
@@ -235,9 +274,9 @@ class _Nests:
         nest.loop(Axis.N, self.tiling.total_tiles, self.tiling.tiles)
         nest.loop(Axis.R, self.row_tiles, self.row_chunk, strides[1])
         sum_level = len(nest.words)
-        for columns in self._columns():
-            stride = self._x_memory_words(columns) if self.resident else 0
-            nest.loop(Axis.K, self.tiling.k, columns, stride)
+        for places in self._k_steps():
+            stride = self._x_memory_words(places) if self.resident else 0
+            nest.loop(Axis.K, self.tiling.places, places, stride)
         if self.tiling.whole_k:
             weight_level = scale_level = 1
         else:

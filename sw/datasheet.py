@@ -58,7 +58,7 @@ def datasheet(config: CoreConfig) -> Datasheet:
     copies = config.lanes if config.table_store == "distributed" else 1
     return Datasheet(
         peak_macs_per_cycle=config.peak,
-        table_bits=sets * SLOTS * config.entries * config.entry_width * copies,
+        table_bits=sets * SLOTS * config.entries * config.stored_width * copies,
         table_sets=sets,
         buffer_bits={
             "weights": SLOTS * config.weight_words * config.weight_bits,

@@ -36,7 +36,8 @@ _UNITS = {
 }
 _AXES = {
     Axis.N: "output tiles, of as many channels as the core has lanes",
-    Axis.K: "columns of K; for `ldx`, words of the activation buffer",
+    Axis.K: "places of K (a column each, or five for three ternary columns); for `ldx`, words of "
+    "the activation buffer",
     Axis.R: "row tiles, of as many rows as the core has",
 }
 _CAUSES = {

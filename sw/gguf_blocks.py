@@ -7,11 +7,12 @@ Every function takes the raw blocks, uint8 [N, blocks along K, bytes of a block]
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from lutcore.sw.errors import CheckpointError
+from lutcore.sw.layer import TERNARY_BITS, Kind
 
 __all__ = ["BLOCK_DECODERS", "Decoded"]
 
@@ -24,7 +25,7 @@ class Decoded(NamedTuple):
     group_size: int
     scales: np.ndarray
     offsets: np.ndarray | None = None
-    kind: Literal["affine", "planes"] = "affine"
+    kind: Kind = "affine"
 
 
 def _float16(blocks: np.ndarray, at: int) -> np.ndarray:
@@ -161,14 +162,10 @@ def _q6_k(blocks: np.ndarray) -> Decoded:
 
 
 def _ternary(trits: np.ndarray, scale: np.ndarray) -> Decoded:
-    """Trits 0, 1, 2 for -1, 0, +1 as the sum of two equal planes, each of half the scale."""
+    """Trits 0, 1, 2, which are stored for -1, 0, +1."""
     if (trits > 2).any():
         raise CheckpointError("a ternary code is 3, where only 0, 1 and 2 exist: the file is bad")
-    planes = np.stack([np.where(trits > 0, 1, -1), np.where(trits > 1, 1, -1)]).astype(np.int8)
-    half = scale / np.float16(2)
-    if not np.array_equal(half * np.float16(2), scale):
-        half = scale.astype(np.float32) / 2  # half of an odd subnormal is no float16
-    return Decoded(2, planes, 256, np.stack([half, half], axis=-1), kind="planes")
+    return Decoded(TERNARY_BITS, trits.astype(np.int8) - np.int8(1), 256, scale, kind="ternary")
 
 
 def _tq1_0(blocks: np.ndarray) -> Decoded:

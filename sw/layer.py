@@ -7,10 +7,21 @@ import numpy as np
 
 from lutcore.sw.errors import LayerError
 
-__all__ = ["MAX_BITS", "QuantLayer", "TensorInfo"]
+__all__ = ["MAX_BITS", "TERNARY_BITS", "Kind", "QuantLayer", "TensorInfo"]
 
 MAX_BITS = 8
 """Largest number of bits, or of ±1 planes, of a weight."""
+TERNARY_BITS = 2
+"""What a ternary weight counts as: the ±1 planes that it takes on a core without ternary tables."""
+
+Kind = Literal["affine", "planes", "ternary"]
+"""How codes become weights."""
+
+_CODES = {
+    "affine": ("[N, K]", np.dtype(np.uint8)),
+    "planes": ("[P, N, K]", np.dtype(np.int8)),
+    "ternary": ("[N, K]", np.dtype(np.int8)),
+}
 
 _SCALE_TYPES = (np.dtype(np.float16), np.dtype(np.float32))
 
@@ -46,9 +57,10 @@ class QuantLayer:
 
     With g = k // group_size the group of an element, an affine layer means
     ``W[n, k] = codes[n, k] * scales[n, g] + offsets[n, g]``, where a missing offset is
-    ``-2**(bits - 1) * scales[n, g]``, and a layer of planes means
-    ``W[n, k] = sum_p scales[n, g, p] * codes[p, n, k] + offsets[n, g]``, where a missing offset
-    is zero.
+    ``-2**(bits - 1) * scales[n, g]``, a layer of planes means
+    ``W[n, k] = sum_p scales[n, g, p] * codes[p, n, k] + offsets[n, g]``, and a ternary layer
+    ``W[n, k] = codes[n, k] * scales[n, g] + offsets[n, g]``, in both of which a missing offset is
+    zero.
 
     The arrays are checked once, here, and are read-only afterwards.
 
@@ -56,16 +68,17 @@ class QuantLayer:
     ----------
     name : str
         Name in the checkpoint.
-    kind : {"affine", "planes"}
+    kind : {"affine", "planes", "ternary"}
         How codes become weights.
     bits : int
-        Number of bits or planes P, 1 to 8.
+        Number of bits or planes P, 1 to 8. Ternary: `TERNARY_BITS`.
     codes : ndarray
         Affine: uint8 [N, K], below ``2**bits``. Planes: int8 [P, N, K] of -1 and +1.
+        Ternary: int8 [N, K] of -1, 0 and +1.
     group_size : int
         Elements along K that share a scale, 1 to K. The last group may be shorter.
     scales : ndarray
-        float16 or float32, finite, of any sign. Affine: [N, G]. Planes: [N, G, P].
+        float16 or float32, finite, of any sign. [N, G], of planes [N, G, P].
         G is K / group_size, rounded up.
     offsets : ndarray or None
         float16 or float32 [N, G], finite.
@@ -81,7 +94,7 @@ class QuantLayer:
     """
 
     name: str
-    kind: Literal["affine", "planes"]
+    kind: Kind
     bits: int
     codes: np.ndarray
     group_size: int
@@ -91,13 +104,12 @@ class QuantLayer:
     checkpoint_bytes: int
 
     def __post_init__(self):
-        if self.kind not in ("affine", "planes"):
-            raise self._error(f"kind must be 'affine' or 'planes', not {self.kind!r}")
+        if self.kind not in _CODES:
+            kinds = ", ".join(map(repr, _CODES))
+            raise self._error(f"kind must be one of {kinds}, not {self.kind!r}")
         self._check_integer("bits", 1, MAX_BITS)
-        if self.kind == "affine":
-            self._check_array("codes", "[N, K]", 2, (np.dtype(np.uint8),))
-        else:
-            self._check_array("codes", "[P, N, K]", 3, (np.dtype(np.int8),))
+        axes, dtype = _CODES[self.kind]
+        self._check_array("codes", axes, 3 if self.kind == "planes" else 2, (dtype,))
         if 0 in self.codes.shape:
             raise self._error(f"codes of shape {self.codes.shape} hold no weight")
         self._check_integer("group_size", 1, self.k)
@@ -105,7 +117,7 @@ class QuantLayer:
 
         parameters = (self.n, self.groups)
         self._check_values(
-            "scales", parameters if self.kind == "affine" else (*parameters, self.bits)
+            "scales", (*parameters, self.bits) if self.kind == "planes" else parameters
         )
         if self.offsets is not None:
             self._check_values("offsets", parameters)
@@ -139,13 +151,13 @@ class QuantLayer:
         """Weights as float64 [N, K], rounded at most once, by the addition of the offset."""
         group = np.arange(self.k) // self.group_size
         scales = self.scales.astype(np.float64)
-        if self.kind == "affine":
-            codes = self.codes.astype(np.float64)
-            if self.offsets is None:
-                return (codes - 2 ** (self.bits - 1)) * scales[:, group]
-            weights = codes * scales[:, group]
+        codes = self.codes.astype(np.float64)
+        if self.kind == "planes":
+            weights = np.einsum("pnk,nkp->nk", codes, scales[:, group])
         else:
-            weights = np.einsum("pnk,nkp->nk", self.codes.astype(np.float64), scales[:, group])
+            if self.kind == "affine" and self.offsets is None:
+                codes -= 2 ** (self.bits - 1)
+            weights = codes * scales[:, group]
         if self.offsets is not None:
             weights += self.offsets.astype(np.float64)[:, group]
         return weights
@@ -177,6 +189,14 @@ class QuantLayer:
                 raise self._error(
                     f"code {largest} does not fit in {self.bits} bits: codes must be below {limit}"
                 )
+            return
+        if self.kind == "ternary":
+            if self.bits != TERNARY_BITS:
+                raise self._error(f"bits must be {TERNARY_BITS} for ternary codes, not {self.bits}")
+            wrong = (self.codes < -1) | (self.codes > 1)
+            if wrong.any():
+                value = int(self.codes[wrong][0])
+                raise self._error(f"ternary code {value}: codes must be -1, 0 or +1")
             return
         if self.codes.shape[0] != self.bits:
             raise self._error(

@@ -99,3 +99,12 @@ def _layer_problems(index: int, fields: dict[str, int], config: CoreConfig) -> I
         if fields[field] > limit:
             message = f"layer: {field} must be at most {limit} on this core, not {fields[field]}"
             yield Problem(index, Cause.OPERAND, message)
+    if fields["ternary"] and not config.ternary:
+        message = "layer: ternary must be 0 on this core, which has no tables for ternary weights"
+        yield Problem(index, Cause.OPERAND, message)
+    if fields["ternary"] and (fields["planes"], fields["per_plane"]) != (1, 1):
+        message = (
+            f"layer: ternary=1 needs planes=1 per_plane=1, not planes={fields['planes']} "
+            f"per_plane={fields['per_plane']}"
+        )
+        yield Problem(index, Cause.OPERAND, message)

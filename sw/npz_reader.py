@@ -2,7 +2,8 @@
 
 Affine: ``codes`` uint8 [N, K], ``bits``, ``scales`` [N, G] and optional ``offsets`` [N, G].
 Planes: ``planes`` int8 [P, N, K] of ±1, ``plane_scales`` [N, G, P] and optional ``offsets``.
-Both: ``group_size``, which may be left out when K is a multiple of G, and optional ``bias`` [N].
+Ternary: ``trits`` int8 [N, K] of -1, 0 and +1, ``scales`` [N, G] and optional ``offsets``.
+All: ``group_size``, which may be left out when K is a multiple of G, and optional ``bias`` [N].
 Scales and offsets are float16 or float32, and the bias is float32.
 """
 
@@ -14,13 +15,19 @@ from pathlib import Path
 import numpy as np
 
 from lutcore.sw.errors import CheckpointError
-from lutcore.sw.layer import QuantLayer
+from lutcore.sw.layer import TERNARY_BITS, Kind, QuantLayer
 
 __all__ = ["read_npz"]
 
-_SHARED = ("offsets", "group_size", "bias")
-_AFFINE = ("codes", "bits", "scales", *_SHARED)
-_PLANES = ("planes", "plane_scales", *_SHARED)
+# Codes, by which a kind is told, scales, and what else must be there.
+_KEYS: dict[Kind, tuple[str, ...]] = {
+    "planes": ("planes", "plane_scales"),
+    "ternary": ("trits", "scales"),
+    "affine": ("codes", "scales", "bits"),
+}
+_OPTIONAL = ("offsets", "group_size", "bias")
+#: Trits that a byte holds.
+_TRITS_PER_BYTE = 5
 
 # What damaged, encrypted or exotic archives, and arrays of objects, raise in NumPy and zipfile.
 _LOAD_ERRORS = (
@@ -45,47 +52,52 @@ def read_npz(path: Path) -> QuantLayer:
         If the arrays contradict each other or hold values that are not allowed.
     """
     arrays = _load(path)
-    is_planes = "planes" in arrays
-    keys = _PLANES if is_planes else _AFFINE
+    found: list[Kind] = [kind for kind, keys in _KEYS.items() if keys[0] in arrays]
+    kind: Kind = found[0] if found else "affine"
+    needed = _KEYS[kind]
+    keys = (*needed, *_OPTIONAL)
     for key in arrays:
         if key not in keys:
             near = difflib.get_close_matches(key, keys, 1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            kind = "planes" if is_planes else "codes"
             raise CheckpointError(
-                f"{path}: unknown key {key!r}{hint}: a layer of {kind} has the keys "
+                f"{path}: unknown key {key!r}{hint}: a layer of {keys[0]} has the keys "
                 f"{', '.join(keys)}"
             )
-    for key in ("planes", "plane_scales") if is_planes else ("codes", "bits", "scales"):
+    for key in needed:
         if key not in arrays:
             raise CheckpointError(f"{path}: the key {key!r} is missing")
 
-    codes = arrays["planes" if is_planes else "codes"]
-    scales = arrays["plane_scales" if is_planes else "scales"]
-    ndim = 3 if is_planes else 2
+    codes, scales = arrays[needed[0]], arrays[needed[1]]
+    ndim = 3 if kind == "planes" else 2
     if codes.ndim != ndim or scales.ndim != ndim:
         raise CheckpointError(
             f"{path}: {keys[0]} and scales must have {ndim} axes each, not the shapes "
             f"{codes.shape} and {scales.shape}"
         )
-    bits = codes.shape[0] if is_planes else _integer(path, arrays, "bits")
+    if kind == "affine":
+        bits = _integer(path, arrays, "bits")
+        code_bytes = -(-bits * codes.size // 8)
+    elif kind == "planes":
+        bits, code_bytes = codes.shape[0], -(-codes.size // 8)
+    else:
+        bits, code_bytes = TERNARY_BITS, -(-codes.size // _TRITS_PER_BYTE)
     if "group_size" in arrays:
         group_size = _integer(path, arrays, "group_size")
     else:
         group_size = _inferred_group_size(path, codes, scales)
     offsets = arrays.get("offsets")
     stored = [scales] if offsets is None else [scales, offsets]
-    code_bits = codes.size if is_planes else bits * codes.size
     return QuantLayer(
         name=path.stem,
-        kind="planes" if is_planes else "affine",
+        kind=kind,
         bits=bits,
         codes=codes,
         group_size=group_size,
         scales=scales,
         offsets=offsets,
         bias=arrays.get("bias"),
-        checkpoint_bytes=-(-code_bits // 8) + sum(array.nbytes for array in stored),
+        checkpoint_bytes=code_bytes + sum(array.nbytes for array in stored),
     )
 
 

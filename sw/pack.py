@@ -9,6 +9,7 @@ import numpy as np
 
 from lutcore.hw.config import ceil_div
 from lutcore.hw.float32 import row_scale_encode
+from lutcore.hw.ternary import GROUP, INDEX_BITS, index_of
 from lutcore.sw.blocks import BlockFormat, x_memory_bytes, x_memory_words
 from lutcore.sw.errors import LayerError
 from lutcore.sw.layer import QuantLayer
@@ -102,7 +103,7 @@ def pack_weights(layer: QuantLayer, scales: EncodedScales, tiling: Tiling) -> by
         Whole beats.
     """
     form = tiling.format
-    planes = _plane_bytes(layer, tiling)
+    planes = _index_bytes(layer, tiling)
     lines = _scale_lines(scales, tiling)
     bias = None
     if layer.bias is not None:
@@ -127,31 +128,63 @@ def pack_weights(layer: QuantLayer, scales: EncodedScales, tiling: Tiling) -> by
     return b"".join(sections)
 
 
-def _plane_bytes(layer: QuantLayer, tiling: Tiling) -> np.ndarray:
-    """Index bits as uint8 [P, K, tiles, N/8], planes in their order of storage."""
-    form, config = tiling.format, tiling.format.config
+def _index_bytes(layer: QuantLayer, tiling: Tiling) -> np.ndarray:
+    """Index bits as uint8 [P, places, tiles, N/8], planes in their order of storage."""
+    config = tiling.format.config
     padding = tiling.total_tiles * config.lanes - layer.n
     if layer.kind == "planes":
         bits = [plane > 0 for plane in layer.codes]
-    else:
+    elif layer.kind == "affine":
         bits = [layer.codes >> p & 1 for p in reversed(range(layer.bits))]
+    else:
+        bits = [_ternary_bits(layer, tiling)]
     packed = [
         np.packbits(np.pad(plane.T, ((0, 0), (0, padding))), axis=1, bitorder="little")
         for plane in bits
     ]
-    planes = np.stack(packed).reshape(len(bits), layer.k, tiling.total_tiles, config.lanes // 8)
-    if not config.symmetric:
-        return planes
-    # Where the top bit of an index is set, the others are inverted. Places of columns are counted
-    # from the start of their group: pieces of a group are whole steps.
-    column = np.arange(layer.k)
-    group_start = column - column % form.group_size
-    place = (column - group_start) % config.step
-    top = column - place + (config.group - 1) * config.depth + place % config.depth
-    run_end = np.minimum(group_start + form.group_size, layer.k)
-    inverts = (place < (config.group - 1) * config.depth) & (top < run_end)
+    planes = np.stack(packed).reshape(
+        len(bits), tiling.places, tiling.total_tiles, config.lanes // 8
+    )
+    return _with_relative_signs(planes, tiling.format) if config.symmetric else planes
+
+
+def _ternary_bits(layer: QuantLayer, tiling: Tiling) -> np.ndarray:
+    """Index bits of ternary codes as uint8 [N, places], the sign on top of each five."""
+    digits = 3 ** np.arange(GROUP)
+    indices = np.zeros(3**GROUP, np.uint8)
+    for triple, (entry, sign) in index_of().items():
+        indices[np.dot(triple, digits) + len(indices) // 2] = entry | sign << INDEX_BITS - 1
+    trits = np.zeros((layer.n, tiling.format.columns(tiling.places)), np.int8)
+    trits[:, tiling.padded_columns()] = layer.codes
+    numbers = trits.reshape(layer.n, -1, GROUP) @ digits.astype(np.int8) + len(indices) // 2
+    bits = indices[numbers][..., None] >> np.arange(INDEX_BITS, dtype=np.uint8) & 1
+    return bits.reshape(layer.n, -1)
+
+
+def _with_relative_signs(planes: np.ndarray, form: BlockFormat) -> np.ndarray:
+    """Symmetric coding of index bits uint8 [P, places, tiles, N/8].
+
+    The top bit of an index is its sign s. Where it is set, the other bits, if they are those of
+    ±1 weights, are inverted. Stored is the sign relative to that of the table with which the adder
+    tree joins this one.
+    """
+    config, total = form.config, planes.shape[1]
+    # Places within a step are counted from the start of a group: its pieces are whole steps.
+    position = np.arange(total)
+    within = position % form.group_size
+    place = within % config.step
+    table, bit = np.divmod(place, config.group)
+    top = position - bit + config.group - 1
+    joined_top = position - place + (table & table - 1) * config.group + config.group - 1
     result = planes.copy()
-    result[:, inverts] ^= planes[:, top[inverts]]
+    relative = (top == position) & (table > 0)
+    result[:, relative] ^= planes[:, joined_top[relative]]
+    if not form.ternary:
+        # The last table of a run may lack its top column: then its relative sign counts as 0.
+        cut = top >= np.minimum(position - within + form.group_size, total)
+        sign = np.where(cut, joined_top, top)
+        inverts = (bit < config.group - 1) & ~(cut & (table == 0))
+        result[:, inverts] ^= planes[:, sign[inverts]]
     return result
 
 
@@ -174,15 +207,15 @@ def _scale_lines(scales: EncodedScales, tiling: Tiling) -> np.ndarray:
 
 
 def _codes_section(planes: np.ndarray, form: BlockFormat) -> bytes:
-    """The codes of one block, from uint8 [P, columns, tiles, N/8]."""
+    """The codes of one block, from uint8 [P, places, tiles, N/8]."""
     step = form.config.step
-    by_column = planes.transpose(1, 2, 0, 3)  # column, tile, plane, byte
+    by_place = planes.transpose(1, 2, 0, 3)  # place, tile, plane, byte
     parts, start = [], 0
-    for count, size in form.runs(len(by_column)):
+    for count, size in form.runs(len(by_place)):
         stop = start + count * size
-        runs = by_column[start:stop].reshape(count, size, *by_column.shape[1:])
+        runs = by_place[start:stop].reshape(count, size, *by_place.shape[1:])
         full = size - size % step
-        steps = runs[:, :full].reshape(count, full // step, step, *by_column.shape[1:])
+        steps = runs[:, :full].reshape(count, full // step, step, *by_place.shape[1:])
         rest = runs[:, full:]
         sections = [
             steps.transpose(0, 1, 3, 4, 2, 5).reshape(count, -1),
@@ -205,10 +238,12 @@ def pack_activations(q: np.ndarray, row_scale: np.ndarray, tiling: Tiling) -> by
     tiling
         Blocks, planned for the layer.
     """
-    config = tiling.format.config
+    form, config = tiling.format, tiling.format.config
     row_tiles = ceil_div(len(q), config.rows)
     padding = row_tiles * config.rows - len(q)
-    tiles = np.pad(q, ((0, padding), (0, 0))).reshape(row_tiles, config.rows, -1)
+    tiles = np.zeros((row_tiles * config.rows, form.columns(tiling.places)), q.dtype)
+    tiles[: len(q), tiling.padded_columns()] = q
+    tiles = tiles.reshape(row_tiles, config.rows, -1)
 
     header = np.zeros((row_tiles, config.x_header_words * config.x_word_bits // 32), "<u4")
     codes = np.pad(row_scale_encode(row_scale), (0, padding))
@@ -217,9 +252,9 @@ def pack_activations(q: np.ndarray, row_scale: np.ndarray, tiling: Tiling) -> by
 
     blocks = []
     for start, stop in tiling.k_blocks():
-        words = _activation_words(tiles[:, :, start:stop], tiling.format)
+        words = _activation_words(tiles[:, :, form.columns(start) : form.columns(stop)], form)
         block = np.concatenate([header_bytes, words], axis=1)
-        size = x_memory_words(config, tiling.format.x_words(stop - start)) * x_memory_bytes(config)
+        size = x_memory_words(config, form.x_words(stop - start)) * x_memory_bytes(config)
         blocks.append(np.pad(block, ((0, 0), (0, size - block.shape[1]))))
     return np.concatenate(blocks, axis=1).tobytes()
 
@@ -230,14 +265,15 @@ def _activation_words(tiles: np.ndarray, form: BlockFormat) -> np.ndarray:
     row_tiles, rows, columns = tiles.shape
     per_word = config.x_word_bits // config.activation_bits
     parts, start = [], 0
-    for count, size in form.runs(columns):
+    for count, places in form.runs(form.places(columns)):
+        size = form.columns(places)
         stop = start + count * size
-        steps = ceil_div(size, config.step)
+        steps = ceil_div(places, config.step)
         runs = tiles[:, :, start:stop].reshape(row_tiles, rows, count, size)
-        runs = np.pad(runs, ((0, 0), (0, 0), (0, 0), (0, steps * config.step - size)))
-        runs = runs.reshape(row_tiles, rows, count * steps, config.group, config.depth)
-        words = runs.transpose(0, 2, 3, 1, 4).reshape(
-            row_tiles, count * steps * config.group, rows * config.depth
+        runs = np.pad(runs, ((0, 0), (0, 0), (0, 0), (0, steps * form.step_columns - size)))
+        runs = runs.reshape(row_tiles, rows, count * steps, config.depth, form.table_columns)
+        words = runs.transpose(0, 2, 4, 1, 3).reshape(
+            row_tiles, count * steps * form.table_columns, rows * config.depth
         )
         words = np.pad(words, ((0, 0), (0, 0), (0, per_word - rows * config.depth)))
         parts.append(words.reshape(row_tiles, -1))

@@ -14,7 +14,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from lutcore.hw.config import CoreConfig, ceil_div
 from lutcore.hw.isa import INSTRUCTION_BITS, ISA_VERSION
 from lutcore.sw.blocks import BlockFormat, x_memory_bytes
 from lutcore.sw.errors import ActivationError, LutcoreError
+from lutcore.sw.layer import TERNARY_BITS, Kind
 from lutcore.sw.legal import check
 from lutcore.sw.pack import pack_activations
 from lutcore.sw.tiling import Tiling
@@ -108,13 +109,23 @@ class Program:
         return self.tiling.k
 
     @property
-    def bits(self) -> int:
-        """Bits, or planes, of a weight."""
-        return self.tiling.format.planes
+    def group_size(self) -> int:
+        """Columns that share a scale."""
+        return self.tiling.group_columns
 
     @property
-    def kind(self) -> str:
-        """``affine``, or ``planes`` with a scale for each."""
+    def bits(self) -> int:
+        """Bits of a weight, as `QuantLayer` counts them."""
+        return TERNARY_BITS if self.kind == "ternary" else self.tiling.format.planes
+
+    @property
+    def kind(self) -> Kind:
+        """What the core computes, by the kinds of `QuantLayer`.
+
+        A ternary layer that was compiled for a core without tables for it has become ``planes``.
+        """
+        if self.tiling.format.ternary:
+            return "ternary"
         return "planes" if self.tiling.format.per_plane else "affine"
 
     @property
@@ -140,8 +151,16 @@ class Program:
 
     @property
     def macs(self) -> int:
-        """Weight-bit multiply-accumulates of the layer: rows * N * K * bits."""
-        return self.rows * self.n * self.k * self.bits
+        """Multiply-accumulates of the layer, by weight bits: rows * N * K * bits.
+
+        Where the core looks ternary weights up as such, each is one: rows * N * K.
+        """
+        return self.rows * self.n * self.k * self.tiling.format.planes
+
+    @property
+    def peak(self) -> int:
+        """The most of `macs` that the core does in a cycle: rows * lanes * columns of a step."""
+        return self.config.rows * self.config.lanes * self.tiling.format.step_columns
 
     @property
     def instruction_bytes(self) -> bytes:
@@ -297,7 +316,7 @@ class Program:
             "k": self.k,
             "kind": self.kind,
             "bits": self.bits,
-            "group_size": form.group_size,
+            "group_size": self.group_size,
             "offset": form.offset,
             "wide": form.wide,
             "bias": self.bias,
@@ -312,15 +331,17 @@ class Program:
     ) -> "Program":
         """The inverse of `metadata`; refuses missing, unknown and impossible values."""
         _check_metadata(values)
-        form = BlockFormat(
-            config,
-            planes=values["bits"],
-            per_plane=values["kind"] == "planes",
-            offset=values["offset"],
-            wide=values["wide"],
-            group_size=values["group_size"],
+        form = BlockFormat.for_layer(
+            config, **{key: values[key] for key in ("kind", "bits", "offset", "wide", "group_size")}
         )
-        tiling = Tiling(form, values["n"], values["k"], values["tiles"], values["chunk"])
+        tiling = Tiling(
+            form,
+            n=values["n"],
+            k=values["k"],
+            group_columns=values["group_size"],
+            tiles=values["tiles"],
+            chunk=values["chunk"],
+        )
         return cls(
             tiling=tiling,
             name=values["name"],
@@ -364,8 +385,11 @@ def _check_metadata(values: dict[str, Any]) -> None:
             raise ProgramError(f"{key} must be of type {kind.__name__}, not {value!r}")
         if kind is int and value < 1:
             raise ProgramError(f"{key} must be at least 1, not {value}")
-    if values["kind"] not in ("affine", "planes"):
-        raise ProgramError(f"kind must be affine or planes, not {values['kind']!r}")
+    if values["kind"] not in get_args(Kind):
+        kinds = ", ".join(get_args(Kind))
+        raise ProgramError(f"kind must be one of {kinds}, not {values['kind']!r}")
+    if values["kind"] == "ternary" and values["bits"] != TERNARY_BITS:
+        raise ProgramError(f"bits must be {TERNARY_BITS} where kind is ternary")
 
 
 def _json_bytes(values: dict[str, Any]) -> bytes:

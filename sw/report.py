@@ -15,11 +15,12 @@ __all__ = ["bound", "build_report", "busy_shares", "useful_bytes"]
 def useful_bytes(program: Program) -> int:
     """Bytes that must cross the bus once: the checkpoint's codes and scales, x and y.
 
-    Padding, row scales, the program and whatever is read twice do not count.
+    Padding, row scales, the program and whatever is read twice do not count; nor does what the
+    weight image saves where it is smaller than the checkpoint.
     """
     x = program.rows * program.k * program.config.activation_bits // 8
     y = program.rows * program.n * 4
-    return program.checkpoint_bytes + x + y
+    return min(program.checkpoint_bytes, len(program.image)) + x + y
 
 
 def busy_shares(counters: Counters, memory_bandwidth: float = 1.0) -> dict[str, float]:
@@ -78,10 +79,10 @@ def build_report(
     -------
     dict
         For JSON. ``utilisation`` is ``useful_macs / (cycles * peak_macs_per_cycle)``, where
-        ``useful_macs`` are rows * N * K * bits; ``bus_share`` is
-        ``useful_bytes / (cycles * bus_bytes_per_cycle)``.
+        ``useful_macs`` are rows * N * K * bits, and the peak is that of weight bits. Where
+        ``kind`` is ``ternary`` both count ternary weights: rows * N * K, and three for each table
+        that a lane looks up. ``bus_share`` is ``useful_bytes / (cycles * bus_bytes_per_cycle)``.
     """
-    config = program.config
     counters = run.counters if run else None
     useful = useful_bytes(program)
     report: dict[str, Any] = {
@@ -90,20 +91,21 @@ def build_report(
         "rows": program.rows,
         "n": program.n,
         "k": program.k,
+        "kind": program.kind,
         "bits": program.bits,
-        "group_size": program.tiling.format.group_size,
+        "group_size": program.group_size,
         "fingerprint": f"{program.fingerprint:#018x}",
         "instructions": len(program.instructions),
         "memory_latency": memory_latency,
         "memory_bandwidth": memory_bandwidth,
         "cycles": None,
-        "peak_macs_per_cycle": config.peak,
+        "peak_macs_per_cycle": program.peak,
         "useful_macs": program.macs,
         "utilisation": None,
         "useful_bytes": useful,
         "bytes_read": None,
         "bytes_written": None,
-        "bus_bytes_per_cycle": config.beat_bytes,
+        "bus_bytes_per_cycle": program.config.beat_bytes,
         "bus_share": None,
         "bound": None,
         "busy_shares": None,
@@ -115,10 +117,10 @@ def build_report(
     shares = busy_shares(counters, bandwidth)
     report |= {
         "cycles": cycles,
-        "utilisation": program.macs / (cycles * config.peak),
+        "utilisation": program.macs / (cycles * program.peak),
         "bytes_read": run.bytes_read,
         "bytes_written": run.bytes_written,
-        "bus_share": useful / (cycles * config.beat_bytes),
+        "bus_share": useful / (cycles * program.config.beat_bytes),
         "bound": bound(counters, bandwidth),
         "busy_shares": {name: round(share, 6) for name, share in shares.items()},
         "counters": {

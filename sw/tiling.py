@@ -7,6 +7,8 @@ programs for any number of rows share one weight image.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from lutcore.hw.config import ceil_div
 from lutcore.sw.blocks import BlockFormat, x_memory_words, x_slot_words
 
@@ -31,18 +33,47 @@ class Tiling:
         Sizes that follow from the layer's kind and the core.
     n, k
         Output channels and columns.
+    group_columns
+        Columns that share a scale.
     tiles
         Output tiles (of ``lanes`` channels) in one block; the last block may have fewer.
     chunk
-        Columns in one block: whole groups, or, if less than ``group_size``, whole steps of one
+        Columns in one block: whole groups, or, if less than ``group_columns``, whole steps of one
         group. The last block of K, or of a group, may have fewer.
+
+    Raises
+    ------
+    ValueError
+        If groups of so many columns are not those of the format.
     """
 
     format: BlockFormat
     n: int
     k: int
+    group_columns: int
     tiles: int
     chunk: int
+
+    def __post_init__(self) -> None:
+        if self.format.places(self.group_columns) != self.format.group_size:
+            raise ValueError(
+                f"groups of {self.group_columns} columns do not have {self.format.group_size} "
+                "places"
+            )
+
+    @property
+    def places(self) -> int:
+        """Places of all columns."""
+        return self._places(self.k)
+
+    def _places(self, columns: int) -> int:
+        groups, rest = divmod(columns, self.group_columns)
+        return groups * self.format.group_size + self.format.places(rest)
+
+    def padded_columns(self) -> np.ndarray:
+        """Where each column lies when every group is padded to whole tables."""
+        group, within = np.divmod(np.arange(self.k), self.group_columns)
+        return group * self.format.columns(self.format.group_size) + within
 
     @property
     def total_tiles(self) -> int:
@@ -57,7 +88,7 @@ class Tiling:
     @property
     def splits_groups(self) -> bool:
         """Whether a block of columns is a piece of one group."""
-        return self.chunk < min(self.format.group_size, self.k)
+        return self.chunk < min(self.group_columns, self.k)
 
     @property
     def whole_k(self) -> bool:
@@ -66,8 +97,8 @@ class Tiling:
 
     @property
     def step_fill(self) -> float:
-        """Columns over the places that the array's steps have for them, at most 1."""
-        return self.k / (self.format.steps(self.k) * self.format.config.step)
+        """Columns over those for which the array's steps have room, at most 1."""
+        return self.k / (self.format.steps(self.places) * self.format.step_columns)
 
     def tile_blocks(self) -> Iterator[tuple[int, int]]:
         """Ranges of tiles, one for each block."""
@@ -75,12 +106,19 @@ class Tiling:
             yield start, min(start + self.tiles, self.total_tiles)
 
     def k_blocks(self) -> Iterator[tuple[int, int]]:
-        """Ranges of columns, one for each block."""
-        outer = self.format.group_size if self.splits_groups else self.chunk
-        for start in range(0, self.k, outer):
-            stop = min(start + outer, self.k)
-            for first in range(start, stop, self.chunk):
-                yield first, min(first + self.chunk, stop)
+        """Ranges of places, one for each block."""
+        total, chunk = self.places, self._places(self.chunk)
+        outer = self.format.group_size if self.splits_groups else chunk
+        for start in range(0, total, outer):
+            stop = min(start + outer, total)
+            for first in range(start, stop, chunk):
+                yield first, min(first + chunk, stop)
+
+    @property
+    def content_bytes(self) -> int:
+        """Bytes of codes and scales, those of the last tile's missing channels included."""
+        form, tiles, places = self.format, self.total_tiles, self.places
+        return form.code_bytes(tiles, places) + form.scale_bytes(tiles, places)
 
     def image_bytes(self, *, bias: bool) -> int:
         """Bytes of the weight image, by counting."""
@@ -104,8 +142,8 @@ class Tiling:
         )
 
 
-def plan_tiling(form: BlockFormat, n: int, k: int) -> Tiling:
-    """Choose the blocks of a layer of n channels and k columns.
+def plan_tiling(form: BlockFormat, n: int, k: int, group_columns: int) -> Tiling:
+    """Choose the blocks of a layer of n channels and k columns in groups of `group_columns`.
 
     The block of tiles is as small as hides the fill of the tables (and the streaming of
     activations) behind the lookups of all planes of its tiles, because the first block's load is
@@ -125,8 +163,8 @@ def plan_tiling(form: BlockFormat, n: int, k: int) -> Tiling:
         config.sum_words // (config.chunks * config.rows),
         config.bias_words // config.lanes,
     )
-    x_cycles = config.group * config.x_word_bits / config.bus_width
-    hidden = max(config.entries + 2, x_cycles / _X_SHARE)
+    x_cycles = form.table_columns * config.x_word_bits / config.bus_width
+    hidden = max(form.table_entries + 2, x_cycles / _X_SHARE)
 
     def cost(tiles: int) -> float:
         full, rest = divmod(total, tiles)
@@ -135,31 +173,33 @@ def plan_tiling(form: BlockFormat, n: int, k: int) -> Tiling:
 
     enough = _TOLERANCE * min(cost(tiles) for tiles in range(1, limit + 1))
     candidates = [tiles for tiles in range(1, limit + 1) if cost(tiles) <= enough]
-    content = form.code_bytes(total, k) + form.scale_bytes(total, k)
     best, least = None, 0
     for tiles in candidates:
-        tiling = Tiling(form, n, k, tiles, _plan_chunk(form, k, tiles))
+        chunk = _plan_chunk(form, k, group_columns, tiles)
+        tiling = Tiling(form, n, k, group_columns, tiles, chunk)
         size = tiling.image_bytes(bias=False)
         if best is None or size < least:
             best, least = tiling, size
-        if least <= _PADDING * content:
+        if least <= _PADDING * tiling.content_bytes:
             break
     assert best is not None
     return best
 
 
-def _plan_chunk(form: BlockFormat, k: int, tiles: int) -> int:
+def _plan_chunk(form: BlockFormat, k: int, group_columns: int, tiles: int) -> int:
+    """Columns of a block."""
     config = form.config
     size = form.group_size
-    words = tiles * form.planes
     x_words = x_slot_words(config) * max(config.bus_width, config.x_word_bits) // config.x_word_bits
     # The room in steps: words of weights, and activations behind their header.
-    room = min(config.weight_words // words, (x_words - config.x_header_words) // config.group)
+    room = min(
+        config.weight_words // (tiles * form.planes),
+        (x_words - config.x_header_words) // form.table_columns,
+    )
     group_steps = ceil_div(size, config.step)
     if group_steps <= room and size <= config.run:
         fitting = min(room // group_steps, config.scale_words // (tiles * form.lines_per_tile))
-        groups = form.groups(k)
-        chunk = ceil_div(groups, ceil_div(groups, fitting)) * size
-        return min(chunk, k)
+        groups = ceil_div(k, group_columns)
+        return min(ceil_div(groups, ceil_div(groups, fitting)) * group_columns, k)
     fitting = min(room, config.run // config.step)
-    return ceil_div(group_steps, ceil_div(group_steps, fitting)) * config.step
+    return ceil_div(group_steps, ceil_div(group_steps, fitting)) * form.step_columns

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from lutcore.hw.isa import Opcode, decode
+from lutcore.hw.ternary import INDEX_BITS, triples
+from lutcore.sw.errors import LayerError
 from lutcore.sw.layer import QuantLayer
 from lutcore.sw.program import Program
 
@@ -48,8 +50,8 @@ def unpack_layer(program: Program) -> QuantLayer:
     form, tiling = program.tiling.format, program.tiling
     lanes = form.config.lanes
     channels = tiling.total_tiles * lanes
-    groups = form.groups(program.k)
-    bits = np.zeros((form.planes, channels, program.k), np.uint8)
+    groups = form.groups(tiling.places)
+    bits = np.zeros((form.planes, channels, tiling.places), np.uint8)
     terms = np.zeros((groups, channels, form.entries + form.offset))
     bias = np.zeros(channels, np.float32)
 
@@ -73,30 +75,32 @@ def unpack_layer(program: Program) -> QuantLayer:
                 image.section(form.code_bytes(last - first, stop - start)), bitorder="little"
             )
             position = 0
-            for column, width in _steps(start, stop, form.group_size, form.config.step):
+            for place, width in _steps(start, stop, form.group_size, form.config.step):
                 size = form.planes * (last - first) * width * lanes
                 step = section[position : position + size]
                 position += size
                 step = step.reshape(last - first, form.planes, width, lanes)
-                plain = _without_inversion(step, program) if form.config.symmetric else step
-                bits[:, block, column : column + width] = plain.transpose(1, 0, 3, 2).reshape(
+                plain = _without_signs(step, program) if form.config.symmetric else step
+                bits[:, block, place : place + width] = plain.transpose(1, 0, 3, 2).reshape(
                     form.planes, -1, width
                 )
 
     dtype = np.float32 if form.wide else np.float16
     values = terms[:, : program.n].transpose(1, 0, 2).astype(dtype)
     bits = bits[:, : program.n]
-    if form.per_plane:
+    if form.ternary:
+        codes, scales = _trits(bits[0], program), values[:, :, 0]
+    elif form.per_plane:
         codes, scales = bits.astype(np.int8) * 2 - 1, values[:, :, : form.planes]
     else:
         weights = (1 << np.arange(form.planes)[::-1]).astype(np.uint8)
         codes, scales = np.einsum("pnk,p->nk", bits, weights, dtype=np.uint8), values[:, :, 0]
     return QuantLayer(
         name=program.name,
-        kind="planes" if form.per_plane else "affine",
-        bits=form.planes,
+        kind=program.kind,
+        bits=program.bits,
         codes=codes,
-        group_size=min(form.group_size, program.k),
+        group_size=min(program.group_size, program.k),
         scales=scales,
         offsets=values[:, :, -1] if form.offset else None,
         bias=bias[: program.n] if program.bias else None,
@@ -113,22 +117,43 @@ def _exponent(program: Program) -> int:
 
 
 def _steps(start: int, stop: int, group_size: int, step: int) -> Iterator[tuple[int, int]]:
-    """First column and width of each step of a block; none reaches into the next run."""
+    """First place and width of each step of a block; none reaches into the next run."""
     for run in range(start, stop, group_size):
         end = min(run + group_size, stop)
-        for column in range(run, end, step):
-            yield column, min(step, end - column)
+        for place in range(run, end, step):
+            yield place, min(step, end - place)
 
 
-def _without_inversion(step: np.ndarray, program: Program) -> np.ndarray:
-    """Undo the symmetric coding of uint8 [tile, plane, column, lane]: the top index bit inverts."""
+def _without_signs(step: np.ndarray, program: Program) -> np.ndarray:
+    """Undo the symmetric coding of uint8 [tile, plane, place, lane].
+
+    The top bit of an index, relative to another table's, is its sign, which inverts the others of
+    ±1 weights.
+    """
     config = program.config
     width = step.shape[2]
     full = np.zeros((*step.shape[:2], config.step, step.shape[3]), np.uint8)
     full[:, :, :width] = step
-    index = full.reshape(*step.shape[:2], config.group, config.depth, -1)
-    index[:, :, :-1] ^= index[:, :, -1:]
+    index = full.reshape(*step.shape[:2], config.depth, config.group, -1)
+    for table in range(1, config.depth):
+        index[:, :, table, -1] ^= index[:, :, table & table - 1, -1]
+    if not program.tiling.format.ternary:
+        index[:, :, :, :-1] ^= index[:, :, :, -1:]
     return full[:, :, :width]
+
+
+def _trits(bits: np.ndarray, program: Program) -> np.ndarray:
+    """Ternary codes int8 [N, K] of index bits uint8 [N, places]."""
+    index = bits.reshape(len(bits), -1, INDEX_BITS)
+    entry = index[..., :-1] @ (1 << np.arange(INDEX_BITS - 1, dtype=np.uint8))
+    known = np.array(triples(), np.int8)
+    if (entry >= len(known)).any():
+        raise LayerError(
+            f"Layer {program.name!r}: its weight image holds the ternary index {entry.max()}, "
+            f"where 0 to {len(known) - 1} exist: compile it again"
+        )
+    trits = known[entry] * (1 - 2 * index[..., -1:].astype(np.int8))
+    return trits.reshape(len(bits), -1)[:, program.tiling.padded_columns()]
 
 
 def _terms(lines: np.ndarray, program: Program, exponent: int) -> np.ndarray:

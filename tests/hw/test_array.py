@@ -5,19 +5,20 @@ import pytest
 from amaranth.hdl import Elaboratable, Module
 from amaranth.sim import Simulator
 
-from lutcore.hw.array import Lanes
 from lutcore.hw.config import CoreConfig
+from lutcore.hw.lanes import Lanes
 from lutcore.hw.table import TableFill
 
 
 def weight_word(config: CoreConfig, bits: np.ndarray) -> int:
     """A word of the weight buffer from bits [lanes, step], coded as the packer codes them."""
-    bits = bits.copy()
+    index = bits.reshape(config.lanes, config.depth, config.group).copy()
     if config.symmetric:
-        for g in range(config.depth):
-            sign = bits[:, (config.group - 1) * config.depth + g]
-            for j in range(config.group - 1):
-                bits[:, j * config.depth + g] ^= sign
+        sign = index[:, :, -1].copy()
+        index[:, :, :-1] ^= sign[:, :, None]
+        for g in range(1, config.depth):
+            index[:, g, -1] ^= sign[:, g & (g - 1)]
+    bits = index.reshape(config.lanes, config.step)
     return sum(
         int(bits[n, i]) << (i * config.lanes + n)
         for n in range(config.lanes)
@@ -63,6 +64,9 @@ CONFIGS = [
     CoreConfig(rows=1, lanes=8, group=5, depth=1, planes=2, table_form="full"),
     CoreConfig(rows=1, lanes=16, group=6, depth=2, planes=2, table_store="register"),
     CoreConfig(rows=3, lanes=8, group=5, depth=4, planes=1),
+    CoreConfig(rows=1, lanes=8, group=2, depth=13, planes=2),
+    CoreConfig(rows=1, lanes=8, group=2, depth=13, planes=2, table_form="full"),
+    CoreConfig(rows=1, lanes=8, group=3, depth=7, planes=1, table_form="full"),
 ]
 
 
@@ -92,7 +96,7 @@ def test_run_of_steps(config: CoreConfig, extreme: bool, request) -> None:
             for j in range(config.group):
                 for t in range(config.rows * config.depth):
                     r, g = divmod(t, config.depth)
-                    ctx.set(dut.fill.i.payload.a[t], int(part[r, j * config.depth + g]))
+                    ctx.set(dut.fill.i.payload.a[t], int(part[r, g * config.group + j]))
                 ctx.set(dut.fill.i.valid, 1)
                 await ctx.tick().until(dut.fill.i.ready)
         ctx.set(dut.fill.i.valid, 0)

@@ -87,7 +87,7 @@ class Block:
         mask = (1 << config.activation_bits) - 1
         return [
             sum(
-                (step[row][j * config.depth + g] & mask)
+                (step[row][g * config.group + j] & mask)
                 << (row * config.depth + g) * config.activation_bits
                 for row in range(config.rows)
                 for g in range(config.depth)
@@ -101,11 +101,12 @@ def tables_of(config: CoreConfig, step: list[list[int]]) -> list[list[int]]:
     tables = []
     for row in step:
         for g in range(config.depth):
-            a = [row[j * config.depth + g] for j in range(config.group)]
-            off = -1 if config.symmetric else 0
+            a = row[g * config.group : (g + 1) * config.group]
+            # Of ±1-coded tables the negation is stored.
+            on, off = (-1, 1) if config.symmetric else (1, 0)
             tables.append(
                 [
-                    sum(x if entry >> j & 1 else off * x for j, x in enumerate(a))
+                    sum(on * x if entry >> j & 1 else off * x for j, x in enumerate(a))
                     for entry in range(config.entries)
                 ]
             )
@@ -133,9 +134,7 @@ def expect(case: Case, blocks: list[Block]) -> Expected:
             for index, step in enumerate(steps):
                 start, end = index == 0, index == len(steps) - 1
                 left = len(run[0]) - index * config.step
-                signs = sum(
-                    (left > (config.group - 1) * config.depth + g) << g for g in range(config.depth)
-                )
+                signs = sum((left >= (g + 1) * config.group) << g for g in range(config.depth))
                 tag = {
                     "tiles": body.n,
                     "run_first": start,

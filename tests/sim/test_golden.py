@@ -67,6 +67,8 @@ def brute_force(layer: QuantLayer, q: np.ndarray, row_scale: np.ndarray) -> np.n
                     weight = int(layer.codes[n, k]) * scale
                     if layer.offsets is None:
                         weight -= scale * 2 ** (layer.bits - 1)
+                elif layer.kind == "ternary":
+                    weight = int(layer.codes[n, k]) * Fraction(float(layer.scales[n, g]))
                 else:
                     weight = sum(
                         Fraction(float(layer.scales[n, g, p])) * int(layer.codes[p, n, k])
@@ -93,13 +95,16 @@ def finite(dtype, shape, magnitude=None):
 
 @st.composite
 def problems(draw):
-    kind = draw(st.sampled_from(["affine", "planes"]))
-    bits = draw(st.integers(1, 8))
+    kind = draw(st.sampled_from(["affine", "planes", "ternary"]))
+    bits = 2 if kind == "ternary" else draw(st.integers(1, 8))
     n, k, rows = draw(st.integers(1, 3)), draw(st.integers(1, 9)), draw(st.integers(1, 3))
     group_size = draw(st.integers(1, k))
     groups = -(-k // group_size)
     if kind == "affine":
         codes = draw(hnp.arrays(np.uint8, (n, k), elements=st.integers(0, 2**bits - 1)))
+        scale_shape = (n, groups)
+    elif kind == "ternary":
+        codes = draw(hnp.arrays(np.int8, (n, k), elements=st.sampled_from([-1, 0, 1])))
         scale_shape = (n, groups)
     else:
         codes = draw(hnp.arrays(np.int8, (bits, n, k), elements=st.sampled_from([-1, 1])))

@@ -20,22 +20,35 @@ from lutcore.sw.program import Program
 from lutcore.verif.strategies import activations, configs, layers
 
 TINY = PRESETS["tiny"]
+TERNARY = CoreConfig(rows=1, lanes=8, group=5, depth=2, planes=4, bus_width=32, ternary=True)
 
 
 def bits_of(y: np.ndarray) -> list[list[int]]:
     return y.view(np.uint32).tolist()
 
 
-@settings(max_examples=150, deadline=None, print_blob=True)
-@given(st.data())
-def test_equals_golden(data: st.DataObject) -> None:
-    config = data.draw(configs())
-    layer = data.draw(layers(config.planes))
+def check_against_golden(layer: QuantLayer, config: CoreConfig, data: st.DataObject) -> Program:
     q, scale = data.draw(activations(config, layer.k))
     program = compile_layer(layer, config, len(q))
     with np.errstate(over="ignore"):
         expected = golden(layer, q, scale)
     assert bits_of(run_program(program, q, scale)) == bits_of(expected)
+    return program
+
+
+@settings(max_examples=150, deadline=None, print_blob=True)
+@given(st.data())
+def test_equals_golden(data: st.DataObject) -> None:
+    config = data.draw(configs())
+    check_against_golden(data.draw(layers(config.planes)), config, data)
+
+
+@settings(max_examples=100, deadline=None, print_blob=True)
+@given(st.data())
+def test_ternary_equals_golden(data: st.DataObject) -> None:
+    layer = data.draw(layers(kinds=["ternary"]))
+    program = check_against_golden(layer, data.draw(configs(ternary=True)), data)
+    assert program.kind == "ternary"
 
 
 def make_layer(n: int, k: int, group_size: int, bits: int = 4, *, bias: bool = False) -> QuantLayer:
@@ -52,6 +65,12 @@ def make_layer(n: int, k: int, group_size: int, bits: int = 4, *, bias: bool = F
         bias=rng.standard_normal(n).astype(np.float32) if bias else None,
         checkpoint_bytes=-(-n * k * bits // 8) + 4 * n * groups,
     )
+
+
+def make_ternary(n: int, k: int, group_size: int) -> QuantLayer:
+    made = make_layer(n, k, group_size, bits=2)
+    codes = np.minimum(made.codes, 2).astype(np.int8) - np.int8(1)
+    return dataclasses.replace(made, kind="ternary", codes=codes, offsets=None)
 
 
 def make_activations(rows: int, k: int, dtype: str = "int8") -> tuple[np.ndarray, np.ndarray]:
@@ -78,6 +97,39 @@ def test_presets(preset: str, n: int, k: int, group_size: int, rows: int) -> Non
     q, scale = make_activations(rows, k)
     program = compile_layer(layer, config, rows)
     assert bits_of(run_program(program, q, scale)) == bits_of(golden(layer, q, scale))
+
+
+@pytest.mark.parametrize("group", range(2, 7))
+@pytest.mark.parametrize("depth", [13, 32])
+def test_deep_cores(group: int, depth: int) -> None:
+    config = CoreConfig(lanes=16, group=group, depth=depth)
+    for group_size in (300, 700, 77):
+        layer = make_layer(20, 700, group_size, bits=3)
+        q, scale = make_activations(3, 700)
+        program = compile_layer(layer, config, 3)
+        assert bits_of(run_program(program, q, scale)) == bits_of(golden(layer, q, scale))
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "group_size", "rows"),
+    [
+        (192, 768, 256, 1),
+        (1, 1, 1, 1),
+        (72, 200, 32, 5),  # groups whose last table has two columns
+        (40, 1000, 1000, 3),  # one group, longer than a run
+        (8, 3001, 1024, 40),
+    ],
+)
+@pytest.mark.parametrize("depth", [1, 7, 32])
+def test_ternary_shapes(depth: int, n: int, k: int, group_size: int, rows: int) -> None:
+    config = CoreConfig(lanes=16, group=5, depth=depth, ternary=True)
+    layer = make_ternary(n, k, group_size)
+    q, scale = make_activations(rows, k)
+    expected = bits_of(golden(layer, q, scale))
+    for core in (config, PRESETS["default"]):
+        program = compile_layer(layer, core, rows)
+        assert program.kind == ("ternary" if core.ternary else "planes")
+        assert bits_of(run_program(program, q, scale)) == expected
 
 
 @pytest.mark.parametrize(("rows", "limit"), [(1, 0.5), (16, 2.0)])
@@ -256,6 +308,23 @@ def test_operand_of_the_accumulators(program: Program) -> None:
     words[first] = loop
     _, result = run(program, words)
     assert (result.cause, result.instruction) == (Cause.OPERAND, index)
+
+
+@pytest.mark.parametrize(
+    ("core", "fields", "message"),
+    [
+        (TINY, {"planes": 1, "per_plane": 1}, "no tables for ternary weights"),
+        (TERNARY, {"planes": 2, "per_plane": 1}, "needs planes=1 per_plane=1, not planes=2"),
+        (TERNARY, {"planes": 1, "per_plane": 0}, "not planes=1 per_plane=0"),
+    ],
+)
+def test_operand_of_ternary(core: CoreConfig, fields: dict[str, int], message: str) -> None:
+    program = compile_layer(make_layer(8, 8, 8), core, 1)
+    words = changed(program, Opcode.LAYER, ternary=1, **fields)
+    _, result = run(program, words)
+    assert (result.cause, result.instruction) == (Cause.OPERAND, index_of(program, Opcode.LAYER))
+    assert message in result.message
+    assert result.counts.lookups == 0
 
 
 def test_empty_nest_does_nothing() -> None:

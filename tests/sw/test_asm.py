@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lutcore.hw.config import PRESETS
+from lutcore.hw.config import PRESETS, CoreConfig
 from lutcore.hw.isa import INSTRUCTIONS, Cause, Opcode, Unit, encode
 from lutcore.sw.asm import (
     AssemblyError,
@@ -94,7 +94,7 @@ def test_comments_numbers_and_spaces() -> None:
     source = """
         ; a comment
         0 token counter=x_free count=0x2 ; two
-        layer planes=1 per_plane=0 offset=0 wide=0 bias=0 group_size=8 exponent=-24 \
+        layer planes=1 per_plane=0 ternary=0 offset=0 wide=0 bias=0 group_size=8 exponent=-24 \
             last_lanes=8 last_rows=1 row_stride=64
         loop mma k total=8 step=8 auto
         loop mma n total=1 step=1 stride=-5
@@ -178,6 +178,7 @@ def layer_word(**changes: int) -> int:
     fields = {
         "planes": 1,
         "per_plane": 0,
+        "ternary": 0,
         "offset": 0,
         "wide": 0,
         "bias": 0,
@@ -204,6 +205,7 @@ def layer_word(**changes: int) -> int:
         ([layer_word(planes=5), END], 0, Cause.OPERAND),
         ([layer_word(last_lanes=9), END], 0, Cause.OPERAND),
         ([layer_word(last_rows=2), END], 0, Cause.OPERAND),
+        ([layer_word(ternary=1, per_plane=1), END], 0, Cause.OPERAND),
         ([*[loop(Unit.STY)] * 6, encode(Opcode.STY, base=0), END], 5, Cause.NESTING),
         ([loop(Unit.STY), END], 1, Cause.NESTING),
         ([loop(Unit.STY), encode(Opcode.LDX, base=0, level=0), END], 2, Cause.NESTING),
@@ -212,6 +214,15 @@ def layer_word(**changes: int) -> int:
 def test_checker_finds_the_first_problem(program: list[int], index: int, cause: Cause) -> None:
     problem = check(program, TINY)[0]
     assert (problem.index, problem.cause) == (index, cause)
+
+
+@pytest.mark.parametrize(
+    ("planes", "per_plane", "problems"), [(1, 1, 0), (1, 0, 1), (2, 1, 1), (2, 0, 1)]
+)
+def test_checker_of_ternary_layers(planes: int, per_plane: int, problems: int) -> None:
+    core = CoreConfig(rows=1, lanes=8, group=5, depth=2, planes=4, ternary=True)
+    word = layer_word(ternary=1, planes=planes, per_plane=per_plane)
+    assert [p.cause for p in check([word, END], core)] == [Cause.OPERAND] * problems
 
 
 def test_checker_accepts_loops_of_several_units_mixed() -> None:

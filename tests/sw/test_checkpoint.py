@@ -41,8 +41,8 @@ EXPECTED = {
     "Q4_K": ("affine", 4, 32, np.float32),
     "Q5_K": ("affine", 5, 32, np.float32),
     "Q6_K": ("affine", 6, 16, np.float32),
-    "TQ1_0": ("planes", 2, 256, np.float16),
-    "TQ2_0": ("planes", 2, 256, np.float16),
+    "TQ1_0": ("ternary", 2, 256, np.float16),
+    "TQ2_0": ("ternary", 2, 256, np.float16),
 }
 """Kind, bits, group size and scale type, by format."""
 
@@ -111,14 +111,6 @@ def test_quantised_by_the_library(tmp_path, form):
     layer = read_layer(write_gguf(tmp_path / "one.gguf", {"w": (raw, Q[form])}))
     assert layer.name == "w"
     assert np.array_equal(layer.dequantise().astype(np.float32), gguf.dequantize(raw, Q[form]))
-
-
-def test_ternary_half_scale_of_an_odd_subnormal_stays_exact(tmp_path):
-    raw = random_blocks("TQ2_0", 1, 1, 3)
-    raw[0, 64:66] = np.array([3 * 2.0**-24], "<f2").view(np.uint8)
-    layer = read_layer(write_gguf(tmp_path / "t.gguf", {"w": (raw, Q.TQ2_0)}))
-    assert layer.scales.dtype == np.float32
-    assert np.array_equal(layer.dequantise().astype(np.float32), gguf.dequantize(raw, Q.TQ2_0))
 
 
 def test_bad_ternary_code_is_refused(tmp_path):
@@ -244,6 +236,10 @@ AFFINE = {
     "bits": np.array(2),
     "scales": np.array([[1, 2], [3, 4]], np.float16),
 }
+TERNARY = {
+    "trits": np.array([[0, 1, -1, 1, 0], [1, 1, 0, 0, -1]], np.int8),
+    "scales": np.array([[2], [4]], np.float16),
+}
 PLANES = {
     "planes": np.array([[[1, -1, 1]], [[-1, -1, 1]], [[1, 1, 1]]], np.int8),
     "plane_scales": np.array([[[1, 2, 4]]], np.float32),
@@ -276,6 +272,13 @@ def test_npz_planes(tmp_path):
     assert layer.dequantise().tolist() == [[3, 1, 7]]
 
 
+def test_npz_ternary(tmp_path):
+    layer = read_layer(npz(tmp_path, TERNARY))
+    assert (layer.kind, layer.bits, layer.group_size, layer.offsets) == ("ternary", 2, 5, None)
+    assert layer.checkpoint_bytes == 2 + 4  # five trits a byte
+    assert layer.dequantise().tolist() == [[0, 2, -2, 2, 0], [4, 4, 0, 0, -4]]
+
+
 def test_npz_with_a_short_last_group(tmp_path):
     layer = read_layer(npz(tmp_path, AFFINE | {"group_size": np.array([3])}))
     assert (layer.group_size, layer.groups) == (3, 2)
@@ -300,6 +303,9 @@ def test_npz_listing(tmp_path):
     [
         (AFFINE | {"scale": np.ones(1)}, "unknown key 'scale' (did you mean 'scales'?)"),
         (AFFINE | {"planes": PLANES["planes"]}, "unknown key 'codes'"),
+        (TERNARY | {"bits": np.array(2)}, "a layer of trits has the keys trits, scales, offsets"),
+        ({"trits": TERNARY["trits"]}, "the key 'scales' is missing"),
+        (TERNARY | {"trits": TERNARY["trits"] * np.int8(2)}, "ternary code 2"),
         (PLANES | {"bits": np.array(3)}, "a layer of planes has the keys planes, plane_scales"),
         (AFFINE | {"bits": None}, "the key 'bits' is missing"),
         ({"bits": np.array(2)}, "the key 'codes' is missing"),

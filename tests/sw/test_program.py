@@ -101,7 +101,7 @@ def with_crc(content: bytearray) -> bytes:
     [
         (8, 2, r"file\.lutc: program format 2, but this lutcore reads 1: update lutcore"),
         (8, 0, r"program format 0.*compile the layer again"),
-        (10, 9, r"instruction set 9, but this lutcore has 1: update lutcore"),
+        (10, 9, r"instruction set 9, but this lutcore has 2: update lutcore"),
         (12, 0, r"fingerprint .*compile the layer again"),
     ],
 )
@@ -122,16 +122,31 @@ def test_longer_file(content: bytes) -> None:
     [
         (b'"rows":3', b'"rows":0', "rows must be at least 1, not 0"),
         (b'"rows":3', b'"rowz":3', "missing or unknown: rows, rowz"),
-        (b'"kind":"affine"', b'"kind":"afffne"', "kind must be affine or planes"),
+        (b'"kind":"affine"', b'"kind":"afffne"', "kind must be one of affine, planes, ternary"),
         (b'"bits":4', b'"bits":3', "weight image has .* bytes, but the layer's blocks take"),
         (b'"bits":4', b'"bits":"', "program"),
-        (b'"depth":2', b'"depth":0', "depth must be in 1..16, not 0"),
+        (b'"depth":2', b'"depth":0', "depth must be in 1..32, not 0"),
     ],
 )
 def test_wrong_contents(content: bytes, old: bytes, new: bytes, message: str) -> None:
     assert content.count(old) == 1
     with pytest.raises(ProgramError, match=message):
         Program.from_bytes(with_crc(bytearray(content.replace(old, new))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "ternary"}, "bits must be 2 where kind is ternary"),
+        ({"kind": "ternary", "bits": 2}, "ternary weights need a core with ternary = true"),
+    ],
+)
+def test_ternary_programs_for_other_cores(
+    program: Program, changes: dict[str, object], message: str
+) -> None:
+    values = {**program.metadata(), **changes}
+    with pytest.raises(ValueError, match=message):
+        Program.from_metadata(program.config, values, program.instructions, program.image)
 
 
 def test_illegal_instructions(program: Program, content: bytes) -> None:

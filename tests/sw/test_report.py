@@ -58,6 +58,30 @@ def test_figures(program):
     json.dumps(report, allow_nan=False)
 
 
+def test_a_ternary_weight_that_is_looked_up_is_one_mac():
+    layer = QuantLayer(
+        name="layer",
+        kind="ternary",
+        bits=2,
+        codes=np.zeros((10, 24), np.int8),
+        group_size=24,
+        scales=np.ones((10, 1), np.float16),
+        offsets=None,
+        bias=None,
+        checkpoint_bytes=1000,
+    )
+    config = CoreConfig(rows=2, lanes=8, group=5, depth=2, bus_width=32, ternary=True)
+    program = compile_layer(layer, config, rows=5)
+    run = RtlRun(np.zeros((5, 10)), counters(), 0, 0)
+    report = build_report(program, "rtl", run)
+    assert (report["kind"], report["bits"], report["group_size"]) == ("ternary", 2, 24)
+    assert report["peak_macs_per_cycle"] == 2 * 8 * 2 * 3
+    assert report["useful_macs"] == 5 * 10 * 24
+    assert report["utilisation"] == 5 * 10 * 24 / (1000 * 96)
+    # Two tiles of 8 channels, 8 tables of 5 bits each, and a float16 for each channel.
+    assert report["useful_bytes"] == 16 * 40 // 8 + 16 * 2 + 5 * 24 + 5 * 10 * 4
+
+
 def test_without_counters_what_depends_on_cycles_is_none(program):
     report = build_report(program, "iss")
     for key in ("cycles", "utilisation", "bus_share", "bound", "bytes_read", "counters"):

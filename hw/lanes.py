@@ -1,0 +1,288 @@
+"""The datapath of the array: tables, lookups, adder trees, bit-serial accumulators.
+
+With symmetric tables the sign of a lookup is not applied to it. It travels beside the value, and
+each node of the tree adds or subtracts by the *relative* sign of its two inputs, so the sign costs
+no adder of its own. The relative signs are what the weights' image holds: no logic forms them.
+"""
+
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from lutcore.hw.carry import add
+from lutcore.hw.config import CoreConfig
+from lutcore.hw.tree import low_bits, plain_tree, sign_delay, signed_tree, tree_stages
+from lutcore.hw.util import fixed_delay
+
+__all__ = ["Lanes", "LookupTable", "Step"]
+
+
+class Step(data.Struct):
+    """Control of one array step; travels down the pipeline with its weights."""
+
+    valid: unsigned(1)
+    bank: unsigned(1)
+    release: unsigned(1)  # last lookup in this bank
+    plane_first: unsigned(1)
+    plane_last: unsigned(1)
+    run_first: unsigned(1)
+    run_last: unsigned(1)
+    entry: unsigned(6)  # accumulator
+    signs: unsigned(32)  # tables whose sign bit counts; see SetTag
+
+
+class LookupTable(wiring.Component):
+    """One table of every row, two banks, one read per lane in the same cycle.
+
+    The index of a lane is the same for all rows, so their entries lie side by side in one word: in
+    LUT RAM, of which synthesis makes a copy per lane, a word wastes less than the entries alone.
+    In registers every lane has a multiplexer.
+
+    Members
+    -------
+    write_address, write_data
+        (entry, bank), and an entry for each row.
+    value
+        For each lane the entries of all rows.
+    """
+
+    def __init__(self, config: CoreConfig) -> None:
+        self.config = config
+        self.index_bits = (config.entries - 1).bit_length()
+        self.word = data.ArrayLayout(signed(config.stored_width), config.rows)
+        super().__init__(
+            {
+                "write_enable": In(1),
+                "write_address": In(self.index_bits + 1),
+                "write_data": In(self.word),
+                "bank": In(1),
+                "index": In(data.ArrayLayout(self.index_bits, config.lanes)),
+                "value": Out(data.ArrayLayout(self.word, config.lanes)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self.config
+        if cfg.table_store == "distributed":
+            m.submodules.memory = memory = Memory(
+                shape=self.word,
+                depth=2 * cfg.entries,
+                init=[],
+                attrs={"ram_style": "distributed"},
+            )
+            write = memory.write_port()
+            m.d.comb += [
+                write.en.eq(self.write_enable),
+                write.addr.eq(self.write_address),
+                write.data.eq(self.write_data),
+            ]
+            for n in range(cfg.lanes):
+                read = memory.read_port(domain="comb")
+                m.d.comb += [
+                    read.addr.eq(Cat(self.index[n], self.bank)),
+                    self.value[n].eq(read.data),
+                ]
+            return m
+        banks = []
+        for bank in range(2):
+            cells = [Signal(self.word, name=f"entry_{bank}_{e}") for e in range(cfg.entries)]
+            for e, cell in enumerate(cells):
+                address = e | bank << self.index_bits
+                with m.If(self.write_enable & (self.write_address == address)):
+                    m.d.sync += cell.eq(self.write_data)
+            banks.append(cells)
+        # The bank is chosen once per table, not once per lane.
+        live = [Signal(self.word, name=f"live_{e}") for e in range(cfg.entries)]
+        m.d.comb += [
+            live[e].eq(Mux(self.bank, banks[1][e], banks[0][e])) for e in range(cfg.entries)
+        ]
+        for n in range(cfg.lanes):
+            m.d.comb += self.value[n].eq(Array(live)[self.index[n]])
+        return m
+
+
+class Lanes(wiring.Component):
+    """The datapath: ``rows * lanes`` lanes without control of their own.
+
+    Members
+    -------
+    step
+        Control of the word that is in ``weights`` in the same cycle.
+    weights
+        N·G·k bits: index bit j of table g of lane n at bit (g·k + j)·N + n.
+    write_enable, write_address, write_data
+        Entries of all tables: row m of table g at place m·G + g.
+    released
+        A set's last lookup is done.
+    o_write, o_entry
+        A run's sums of one tile are in ``o_sums`` (lane-major: n, then m).
+    """
+
+    def __init__(self, config: CoreConfig) -> None:
+        self.config = config
+        tables = config.rows * config.depth
+        self.index_bits = (config.entries - 1).bit_length()
+        super().__init__(
+            {
+                "step": In(Step),
+                "weights": In(config.weight_bits),
+                "write_enable": In(1),
+                "write_address": In(self.index_bits + 1),
+                "write_data": In(data.ArrayLayout(signed(config.entry_width), tables)),
+                "released": Out(1),
+                "o_write": Out(1),
+                "o_sums": Out(
+                    data.ArrayLayout(signed(config.acc_width), config.lanes * config.rows)
+                ),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self.config
+        lanes, rows, depth, group = cfg.lanes, cfg.rows, cfg.depth, cfg.group
+
+        # Cycle 2: the weights, registered close to the tables.
+        weights = Signal(cfg.weight_bits)
+        step = Signal(Step)
+        m.d.sync += step.eq(self.step)
+        with m.If(self.step.valid):
+            m.d.sync += weights.eq(self.weights)
+        if cfg.symmetric:
+            # Columns past the end of a run meet zeros, whatever their bits; but the bit that is
+            # the sign must be 0. As a synchronous reset it costs no logic.
+            for g in range(depth):
+                place = (g + 1) * group - 1
+                with m.If(self.step.valid & ~self.step.signs[g]):
+                    m.d.sync += weights[place * lanes : (place + 1) * lanes].eq(0)
+        m.d.comb += self.released.eq(step.valid & step.release)
+        control = fixed_delay(m, step, 1 + tree_stages(cfg), "step")
+
+        # Cycle 3: lookups.
+        looked_up: list[list[list]] = [[[] for _ in range(lanes)] for _ in range(rows)]
+        signs: list[list] = [[] for _ in range(lanes)]
+        for g in range(depth):
+            m.submodules[f"table_{g}"] = table = LookupTable(cfg)
+            m.d.comb += [
+                table.write_enable.eq(self.write_enable),
+                table.write_address.eq(self.write_address),
+                table.bank.eq(step.bank),
+                *(
+                    table.write_data[r].eq(self.write_data[r * depth + g][cfg.halved :])
+                    for r in range(rows)
+                ),
+            ]
+            for n in range(lanes):
+                bits = [weights[(g * group + j) * lanes + n] for j in range(group)]
+                m.d.comb += table.index[n].eq(Cat(bits[: self.index_bits]))
+                if cfg.symmetric:
+                    sign = Signal(name=f"sign_{n}_{g}")
+                    m.d.sync += sign.eq(bits[-1])
+                    signs[n].append(sign)
+                for r in range(rows):
+                    value = Signal(table.word.elem_shape, name=f"looked_{r}_{n}_{g}")
+                    m.d.sync += value.eq(table.value[n][r])
+                    looked_up[r][n].append(value)
+
+        low = [self._low_bits(m, step.bank, r) if cfg.halved else None for r in range(rows)]
+        sums: list[list] = [[None] * lanes for _ in range(rows)]
+        final_sign: list = [None] * lanes
+        for n in range(lanes):
+            if cfg.symmetric:
+                delayed = [
+                    fixed_delay(m, signs[n][g], sign_delay(g, tree_stages(cfg)), f"sign_{n}_{g}")
+                    for g in range(depth)
+                ]
+                final_sign[n] = delayed[0]
+            for r in range(rows):
+                name = f"tree_{r}_{n}"
+                if cfg.symmetric:
+                    sums[r][n] = signed_tree(m, platform, looked_up[r][n], delayed, low[r], name)
+                else:
+                    sums[r][n] = plain_tree(m, platform, looked_up[r][n], name)
+
+        after = Signal(Step)
+        m.d.sync += after.eq(control)
+        for r in range(rows):
+            whole = [
+                self._planes(m, platform, control, sums[r][n], final_sign[n], f"{r}_{n}")
+                for n in range(lanes)
+            ]
+            # Both banks of sums, the running and the finished, lie in LUT RAM, one word for all
+            # lanes of a row.
+            m.submodules[f"accumulators_{r}"] = memory = Memory(
+                shape=data.ArrayLayout(signed(cfg.acc_width), lanes),
+                depth=cfg.tiles,
+                init=[],
+                attrs={"ram_style": "distributed"},
+            )
+            write = memory.write_port()
+            read = memory.read_port(domain="comb")
+            m.d.comb += [
+                write.en.eq(after.valid & after.plane_last),
+                write.addr.eq(after.entry),
+                read.addr.eq(control.entry),
+            ]
+            for n in range(lanes):
+                # Read a cycle ahead, into a register that starts a run from its reset: gating the
+                # adder's operand would cost a LUT per bit.
+                before = Signal(signed(cfg.acc_width), name=f"before_{r}_{n}")
+                with m.If(control.run_first):
+                    m.d.sync += before.eq(0)
+                with m.Else():
+                    m.d.sync += before.eq(read.data[n])
+                total = Signal(signed(cfg.acc_width), name=f"total_{r}_{n}")
+                value, subtract = whole[n]
+                m.d.comb += [
+                    total.eq(add(m, platform, before, value, cfg.acc_width, subtract)),
+                    write.data[n].eq(total),
+                    self.o_sums[n * rows + r].eq(total),
+                ]
+        m.d.comb += self.o_write.eq(after.valid & after.plane_last & after.run_last)
+        return m
+
+    def _low_bits(self, m: Module, bank: Value, row: int) -> list[list[Signal]]:
+        """The lowest bits of a row's lookups, the same for all entries of a table, and sums."""
+        depth = self.config.depth
+        bits = []
+        for g in range(depth):
+            held = Signal(2, name=f"low_{row}_{g}")  # of both banks
+            with m.If(self.write_enable):
+                m.d.sync += held.bit_select(self.write_address[-1], 1).eq(
+                    self.write_data[row * depth + g][0]
+                )
+            looked = Signal(name=f"low_looked_{row}_{g}")
+            m.d.sync += looked.eq(held.bit_select(bank, 1))
+            bits.append(looked)
+        return low_bits(m, bits, f"low_tree_{row}")
+
+    def _planes(
+        self, m: Module, platform: object, control: data.View, value: Value, sign: Value, name: str
+    ) -> tuple[Signal, Signal | None]:
+        """A step's sum over all planes, and whether it is to be subtracted."""
+        cfg = self.config
+        # What a table holds is what sign 1 selects.
+        subtract = ~sign if cfg.symmetric else None
+        whole = Signal(signed(cfg.shift_width), name=f"whole_{name}")
+        if cfg.planes == 1:
+            m.d.sync += whole.eq(value)
+            if subtract is None:
+                return whole, None
+            minus = Signal(name=f"minus_{name}")
+            m.d.sync += minus.eq(subtract)
+            return whole, minus
+        # Two registers with one input: `h` goes on with the next plane and is reset after the
+        # last, which is free, where gating the adder's operand would cost a LUT per bit; `whole`
+        # takes the result.
+        h = Signal(signed(cfg.shift_width - 1), name=f"planes_{name}")
+        total = Signal(signed(cfg.shift_width), name=f"shifted_{name}")
+        doubled = Cat(Const(0, 1), h).as_signed()
+        m.d.comb += total.eq(add(m, platform, doubled, value, cfg.shift_width, subtract))
+        m.d.sync += whole.eq(total)
+        with m.If(control.valid & control.plane_last):
+            m.d.sync += h.eq(0)
+        with m.Elif(control.valid):  # planes may come with gaps
+            m.d.sync += h.eq(total)
+        return whole, None
