@@ -80,7 +80,8 @@ class ArrayUnit(wiring.Component):
             lanes.write_enable.eq(self.write_enable),
             lanes.write_address.eq(self.write_address),
             lanes.write_data.eq(self.write_data),
-            self.release.eq(lanes.released),
+            # Two cycles before the last lookup, which is as long as the fill takes to begin.
+            self.release.eq(self.i.ready),
         ]
 
         tag = self.i.payload
@@ -145,7 +146,6 @@ class ArrayUnit(wiring.Component):
         m.d.sync += [
             issued.valid.eq(self.issue),
             issued.bank.eq(bank),
-            issued.release.eq(set_last),
             issued.plane_first.eq(plane == 0),
             issued.plane_last.eq(plane_last),
             issued.run_first.eq(tag.run_first),

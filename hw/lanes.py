@@ -23,7 +23,6 @@ class Step(data.Struct):
 
     valid: unsigned(1)
     bank: unsigned(1)
-    release: unsigned(1)  # last lookup in this bank
     plane_first: unsigned(1)
     plane_last: unsigned(1)
     run_first: unsigned(1)
@@ -114,8 +113,6 @@ class Lanes(wiring.Component):
         N·G·k bits: index bit j of table g of lane n at bit (g·k + j)·N + n.
     write_enable, write_address, write_data
         Entries of all tables: row m of table g at place m·G + g.
-    released
-        A set's last lookup is done.
     o_write, o_entry
         A run's sums of one tile are in ``o_sums`` (lane-major: n, then m).
     """
@@ -131,7 +128,6 @@ class Lanes(wiring.Component):
                 "write_enable": In(1),
                 "write_address": In(self.index_bits + 1),
                 "write_data": In(data.ArrayLayout(signed(config.entry_width), tables)),
-                "released": Out(1),
                 "o_write": Out(1),
                 "o_sums": Out(
                     data.ArrayLayout(signed(config.acc_width), config.lanes * config.rows)
@@ -157,7 +153,6 @@ class Lanes(wiring.Component):
                 place = (g + 1) * group - 1
                 with m.If(self.step.valid & ~self.step.signs[g]):
                     m.d.sync += weights[place * lanes : (place + 1) * lanes].eq(0)
-        m.d.comb += self.released.eq(step.valid & step.release)
         control = fixed_delay(m, step, 1 + tree_stages(cfg), "step")
 
         # Cycle 3: lookups.

@@ -20,6 +20,7 @@ from amaranth.lib.wiring import In, Out
 from lutcore.hw.buffers import BufferReader
 from lutcore.hw.carry import add
 from lutcore.hw.config import CoreConfig
+from lutcore.hw.fused import fused_add, masked, plain
 from lutcore.hw.isa import INSTRUCTIONS, Opcode
 from lutcore.hw.nest import body_layout
 from lutcore.hw.ternary import ENTRIES as TERNARY_ENTRIES
@@ -81,9 +82,11 @@ class TableFill(wiring.Component):
         Words of ``rows * depth`` activations, ``group`` per set (3 with ternary weights); ``tag``
         is that of the last word.
     o
-        Tags of filled sets, in order; valid from the cycle after the last entry is written.
+        Tags of filled sets, in order; valid from the cycle in which the last entry is written,
+        since the first lookup is two cycles behind its transfer.
     release
-        ARRAY has made its last lookup in the older set.
+        The last lookup in the older set is at most two cycles away. The next set's first entry is
+        written two cycles later at the earliest.
     write_enable, write_address, write_data
         To the table memories: address is (bank, entry); one entry for every table.
     """
@@ -129,6 +132,8 @@ class TableFill(wiring.Component):
         words = Mux(ternary, TRITS, group)
         m.d.comb += [full.eq(count == words), self.i.ready.eq(~full | start)]
         first = [Signal(entry, name=f"first_{t}") for t in range(tables)]
+        going = Signal()  # the next word is not the first of its set
+        m.d.comb += going.eq(~full & (count != 0))
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [
                 count.eq(Mux(full, 1, count + 1)),
@@ -137,10 +142,16 @@ class TableFill(wiring.Component):
             ]
             m.d.sync += [collected[j].eq(collected[j + 1]) for j in range(group - 1)]
             if cfg.symmetric:
-                fresh = Signal()
-                m.d.comb += fresh.eq(full | (count == 0))
                 m.d.sync += [
-                    first[t].eq(self.i.payload.a[t] + Mux(fresh, 0, first[t]))
+                    first[t].eq(
+                        fused_add(
+                            m,
+                            platform,
+                            plain(self.i.payload.a[t]),
+                            masked(first[t], going),
+                            cfg.entry_width,
+                        )
+                    )
                     for t in range(tables)
                 ]
         with m.Elif(start):
@@ -149,6 +160,7 @@ class TableFill(wiring.Component):
         # Fill.
         filling = Signal()
         index = Signal(range(max(2, entries)))
+        last_index = Signal.like(index)
         last = Signal()
         bank = Signal()
         free = Signal(range(3), init=2)
@@ -158,10 +170,11 @@ class TableFill(wiring.Component):
         pending = fifo.SyncFIFO(width=SetTag.as_shape().size, depth=2)
         m.submodules.pending = pending
         m.d.comb += [
-            last.eq(filling & (index == Mux(ternary, TERNARY_ENTRIES - 1, entries - 1))),
+            last_index.eq(Mux(ternary, TERNARY_ENTRIES - 1, entries - 1)),
+            last.eq(filling & (index == last_index)),
             start.eq(full & (free != 0) & (~filling | last)),
             self.busy.eq(filling),
-            pending.w_en.eq(last),
+            pending.w_en.eq(filling & (index == last_index - 1)),
             pending.w_data.eq(fill_tag.as_value()),
             self.o.valid.eq(pending.r_rdy),
             self.o.payload.eq(pending.r_data),

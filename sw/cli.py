@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lutcore.fpga import bench_cli
 from lutcore.hw.config import PRESETS, ConfigError, CoreConfig, load_config
 from lutcore.hw.isa import EncodingError
 from lutcore.sw.errors import LutcoreError
@@ -31,6 +32,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+
+
+app.add_typer(bench_cli.app)
 
 
 class Backend(StrEnum):

@@ -51,7 +51,6 @@ class Bench(Elaboratable):
             self.lanes.write_enable.eq(self.fill.write_enable),
             self.lanes.write_address.eq(self.fill.write_address),
             self.lanes.write_data.eq(self.fill.write_data),
-            self.fill.release.eq(self.lanes.released),
         ]
         return m
 
@@ -114,7 +113,8 @@ def test_run_of_steps(config: CoreConfig, extreme: bool, request) -> None:
                     ctx.set(dut.lanes.weights, weight_word(config, bits))
                     ctx.set(step.valid, 1)
                     ctx.set(step.bank, s % 2)
-                    ctx.set(step.release, t == tiles - 1 and p == 0)
+                    # As the unit does it: two cycles before the last lookup.
+                    ctx.set(dut.fill.release, t == tiles - 1 and p == 0)
                     ctx.set(step.plane_first, p == planes - 1)
                     ctx.set(step.plane_last, p == 0)
                     ctx.set(step.run_first, s == 0)
@@ -123,6 +123,7 @@ def test_run_of_steps(config: CoreConfig, extreme: bool, request) -> None:
                     ctx.set(step.signs, (1 << config.depth) - 1)
                     await ctx.tick()
             ctx.set(step.valid, 0)
+            ctx.set(dut.fill.release, 0)
 
     async def collect(ctx) -> None:
         for _ in range(tiles):

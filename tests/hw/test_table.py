@@ -308,6 +308,7 @@ def test_instruction(name: str, pressure: float) -> None:
             await pause(ctx, rng, pressure)
             got = await get(ctx, dut.o_set)
             assert flat(got, tag) == tag, f"set {number}"
+            await ctx.tick()  # in which the last entry may be written
             await pause(ctx, rng, pressure)
             # The tables must stand until they are released.
             start = number % 2 * config.entries
