@@ -13,8 +13,9 @@ what the index selects; the lanes turn the sign. The same holds for ternary tabl
     set out                                    |set|    to ARRAY, with its tag
 """
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.buffers import BufferReader
@@ -121,9 +122,14 @@ class TableFill(wiring.Component):
         entry = signed(cfg.entry_width)
         word = data.ArrayLayout(signed(cfg.activation_bits), tables)
 
-        # Collection: a shift register of `group` words, and for ±1 coding the first entry, which
-        # is the sum of all.
-        collected = [Signal(word, name=f"collected_{j}") for j in range(group)]
+        # Collection: the words of a set go into one half of a LUT RAM while the fill reads the
+        # other, and for ±1 coding their sum, which is the first entry, into a register.
+        place_bits = (group - 1).bit_length()
+        m.submodules.operands = operands = Memory(
+            shape=word, depth=2 << place_bits, init=[], attrs={"ram_style": "distributed"}
+        )
+        keep, fetch = operands.write_port(), operands.read_port(domain="comb")
+        half = Signal()  # that is being filled
         count = Signal(range(group + 1))
         full = Signal()
         start = Signal()
@@ -138,9 +144,7 @@ class TableFill(wiring.Component):
             m.d.sync += [
                 count.eq(Mux(full, 1, count + 1)),
                 tag.eq(self.i.payload.tag),
-                collected[group - 1].eq(self.i.payload.a),
             ]
-            m.d.sync += [collected[j].eq(collected[j + 1]) for j in range(group - 1)]
             if cfg.symmetric:
                 m.d.sync += [
                     first[t].eq(
@@ -156,6 +160,13 @@ class TableFill(wiring.Component):
                 ]
         with m.Elif(start):
             m.d.sync += count.eq(0)
+        with m.If(start):
+            m.d.sync += half.eq(~half)
+        m.d.comb += [
+            keep.en.eq(self.i.valid & self.i.ready),
+            keep.addr.eq(Cat(Mux(full, 0, count)[:place_bits], half ^ start)),
+            keep.data.eq(self.i.payload.a),
+        ]
 
         # Fill.
         filling = Signal()
@@ -164,7 +175,6 @@ class TableFill(wiring.Component):
         last = Signal()
         bank = Signal()
         free = Signal(range(3), init=2)
-        operand = [Signal(word, name=f"operand_{j}") for j in range(group)]
         current = [Signal(entry, name=f"current_{t}") for t in range(tables)]
         fill_tag = Signal(SetTag)
         pending = fifo.SyncFIFO(width=SetTag.as_shape().size, depth=2)
@@ -204,21 +214,16 @@ class TableFill(wiring.Component):
                 with m.Switch(index):
                     for i, (place, change) in enumerate(fill_steps()):
                         with m.Case(i):
-                            # The trits are the last words of the shift register.
-                            m.d.comb += [
-                                flip.eq(place + group - TRITS),
-                                subtract.eq(change > 0),
-                            ]
+                            m.d.comb += [flip.eq(place), subtract.eq(change > 0)]
         m.d.comb += [
             self.write_enable.eq(filling),
             self.write_address.eq(Cat(address, bank)),
             *(self.write_data[t].eq(current[t]) for t in range(tables)),
         ]
-        choice = Signal(word)
-        m.d.comb += choice.eq(Array(operand)[flip])
+        m.d.comb += fetch.addr.eq(Cat(flip, ~half))
+        choice = fetch.data
         with m.If(start):
             m.d.sync += [filling.eq(1), index.eq(0), fill_tag.eq(tag)]
-            m.d.sync += [operand[j].eq(collected[j]) for j in range(group)]
             for t in range(tables):
                 begin = Mux(ternary, 0, first[t]) if cfg.symmetric else 0
                 m.d.sync += current[t].eq(begin)
