@@ -217,11 +217,11 @@ class _Run:
         else:
             index = (codes >> plane & 1).reshape(cfg.lanes, cfg.depth, cfg.group)
             if cfg.symmetric:
-                # Where its column does not exist, a sign is such that its relative sign is 0.
+                # Where its column does not exist, a sign is such that what is stored is 0.
                 for g in range(left // cfg.group, cfg.depth):
-                    index[:, g, -1] = index[:, g & (g - 1), -1] if g else 0
+                    index[:, g, -1] = index[:, g & (g - 1), -1] if g and cfg.halved else 0
                 index[:, :, :-1] ^= index[:, :, -1:]
-        if cfg.symmetric:
+        if cfg.halved:
             sign = index[:, :, -1].copy()
             for g in range(1, cfg.depth):
                 index[:, g, -1] ^= sign[:, g & (g - 1)]

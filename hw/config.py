@@ -272,8 +272,8 @@ class CoreConfig:
         """Bits of a table entry.
 
         Of the two halves of a ±1-coded table the one is stored in which the last activation counts
-        as it is, so that the sum of k negated minima, the one value that would need another bit,
-        is not in it.
+        as it is, so that the sum of k negated minima, the one value that could need another bit,
+        is not in it (in ternary cores it is, but the k = 5 of those is no power of two).
         """
         return self.activation_bits + (self.group - 1).bit_length()
 
@@ -281,7 +281,8 @@ class CoreConfig:
     def halved(self) -> bool:
         """Whether tables are stored without the lowest bit of their entries.
 
-        The signed sums of a group of activations are all even or all odd.
+        The signed sums of a group of activations are all even or all odd; those of trits are not.
+        The adder tree of such a core goes by relative signs.
         """
         return self.symmetric and not self.ternary
 

@@ -83,10 +83,12 @@ def fused_add(
     v: Term,
     width: int,
     *,
-    carry_in: Value | None = None,
+    carry_in: Value | Term | None = None,
     carry_out: bool = False,
 ) -> Value:
     """``u + v + carry_in`` in ``width`` bits, and the carry as one more with ``carry_out``.
+
+    The carry in is a bit, or a term of one bit of at most two operands.
 
     Raises
     ------
@@ -100,7 +102,7 @@ def fused_add(
 def fused_adds(
     m: Module,
     platform: object,
-    sums: Sequence[tuple[Term, Term, Value | None]],
+    sums: Sequence[tuple[Term, Term, Value | Term | None]],
     width: int,
     *,
     carry_out: bool = False,
@@ -110,9 +112,10 @@ def fused_adds(
         case "ecp5":
             return _ecp5(m, sums, width, carry_out)
         case "xc7":
-            return [_xc7(m, *terms, width, carry_out) for terms in sums]
+            return [_xc7(m, u, v, _bit(c), width, carry_out) for u, v, c in sums]
     totals = []
-    for u, v, carry_in in sums:
+    for u, v, carry in sums:
+        carry_in = _bit(carry)
         x, y = (Cat(t.function(i, *t.bits(i, width)) for i in range(width)) for t in (u, v))
         # A carry in comes from an extra position below: synthesis does not merge three addends.
         total = x + y if carry_in is None else (Cat(carry_in, x) + Cat(carry_in, y))[1:]
@@ -120,25 +123,30 @@ def fused_adds(
     return totals
 
 
+def _bit(carry: Value | Term | None) -> Value | None:
+    return carry.function(0, *carry.bits(0, 1)) if isinstance(carry, Term) else carry
+
+
 def sum3(
     m: Module,
     platform: object,
     operands: Sequence[Value],
     width: int,
-    carries: tuple[Value, Value] = (_ZERO, _ZERO),
+    carries: tuple[Value | Term, Value | Term] = (_ZERO, _ZERO),
 ) -> Value:
     """The sum of three unsigned operands and two carries, which ``width`` bits hold."""
+    low, high = (_bit(carry) for carry in carries)
     if family(platform) != "xc7":
         x, y, z = operands
         total = x + y + z
-        for carry in carries:
+        for carry in (low, high):
             if not isinstance(carry, Const):
                 total = total + carry
         return total[:width]
     # Full adders in front of the chain; the chain adds their sums and, a place up, majorities.
     length = min(width, max(map(len, operands)))
     parity, majority = Signal(length), Signal(length)
-    below = Cat(carries[1], majority)
+    below = Cat(high, majority)
     table = sum((i & 15).bit_count() % 2 << i for i in range(32)) << 32
     table |= sum(((i & 7).bit_count() >= 2) << i for i in range(32))
     for i in range(length):
@@ -152,7 +160,7 @@ def sum3(
         )
     used = min(width, length + 1)
     propagate = Cat(parity, majority[-1])[:used]
-    total, carry = _carry4(m, propagate, below[:used], carries[0], used)
+    total, carry = _carry4(m, propagate, below[:used], low, used)
     return Cat(total, carry)[:width]
 
 
@@ -163,11 +171,10 @@ def _ecp5(m: Module, sums: Sequence[tuple], width: int, carry_out: bool) -> list
         total = Signal(width + carry_out)
         totals.append(total)
         if carry_in is not None or (number and not carry_out):
-            inject = (_ZERO if carry_in is None else carry_in, _ZERO, _ZERO, _ONE)
+            inject = _inject(carry_in)
             if number and carry_out:  # takes the place that brought the last carry out
-                halves[-1] = halves[-1]._replace(inputs=inject)
-            else:
-                halves.append(_Half(_CARRY, inject, Signal()))
+                inject = inject._replace(sum=halves.pop().sum)
+            halves.append(inject)
         for i in range(width):
             free = i == width - 1 and not carry_out
             init, places = _ccu2c_init(
@@ -177,13 +184,20 @@ def _ecp5(m: Module, sums: Sequence[tuple], width: int, carry_out: bool) -> list
             inputs = tuple(_ONE if p is None else bits[p] for p in places)
             halves.append(_Half(init, inputs, total[i]))
         if carry_out:
-            halves.append(_Half(_CARRY, (_ZERO, _ZERO, _ZERO, _ONE), total[width]))
+            halves.append(_inject(None)._replace(sum=total[width]))
     _ccu2c(m, halves)
     return totals
 
 
-#: A half cell that brings its carry in out as its sum, and sends A up as the next carry.
-_CARRY = 0x000A
+def _inject(carry: Value | Term | None) -> _Half:
+    """A half cell that brings its carry in out as its sum, and sends ``carry`` up."""
+    if carry is None:
+        carry = _ZERO
+    if not isinstance(carry, Term):
+        carry = Term(lambda i, a: a, (carry,))
+    bits = (*carry.bits(0, 1), _ZERO)[:2]
+    table = carry.table(0)
+    return _Half(table if len(carry.operands) == 2 else table * 5, (*bits, _ZERO, _ONE), Signal())
 
 
 @cache
@@ -293,7 +307,7 @@ def _lut6_2_init(
 def _ccu2c(m: Module, halves: list[_Half]) -> None:
     """A carry chain, lowest half cell first; the carry into it is 0."""
     if len(halves) % 2:
-        halves = [*halves, _Half(_CARRY, (_ZERO, _ZERO, _ZERO, _ONE), Signal())]
+        halves = [*halves, _inject(None)]
     carry: Value = _ZERO
     for pair in zip(halves[::2], halves[1::2], strict=True):
         carry_out = Signal()

@@ -3,6 +3,7 @@
 With symmetric tables the sign of a lookup is not applied to it. It travels beside the value, and
 each node of the tree adds or subtracts by the *relative* sign of its two inputs, so the sign costs
 no adder of its own. The relative signs are what the weights' image holds: no logic forms them.
+Cores with ternary tables have plain signs in the image, and a tree that inverts in its first level.
 """
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
@@ -10,9 +11,17 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from lutcore.hw.carry import add
+from lutcore.hw.carry import add, extend
 from lutcore.hw.config import CoreConfig
-from lutcore.hw.tree import low_bits, plain_tree, sign_delay, signed_tree, tree_stages
+from lutcore.hw.fused import fused_add, plain
+from lutcore.hw.tree import (
+    inverting_tree,
+    low_bits,
+    plain_tree,
+    sign_delay,
+    signed_tree,
+    tree_stages,
+)
 from lutcore.hw.util import fixed_delay
 
 __all__ = ["Lanes", "LookupTable", "Step"]
@@ -182,27 +191,34 @@ class Lanes(wiring.Component):
                     looked_up[r][n].append(value)
 
         low = [self._low_bits(m, step.bank, r) if cfg.halved else None for r in range(rows)]
+        # The sum of each lane and row, and its sign or what is still to be added.
         sums: list[list] = [[None] * lanes for _ in range(rows)]
-        final_sign: list = [None] * lanes
+        final: list[list] = [[None] * lanes for _ in range(rows)]
+        stages = tree_stages(cfg)
         for n in range(lanes):
-            if cfg.symmetric:
+            if cfg.halved:
                 delayed = [
                     fixed_delay(m, signs[n][g], sign_delay(g, tree_stages(cfg)), f"sign_{n}_{g}")
                     for g in range(depth)
                 ]
-                final_sign[n] = delayed[0]
+            elif cfg.symmetric:
+                staged = [_stages(m, signs[n][g], stages, f"sign_{n}_{g}") for g in range(depth)]
             for r in range(rows):
                 name = f"tree_{r}_{n}"
-                if cfg.symmetric:
-                    sums[r][n] = signed_tree(m, platform, looked_up[r][n], delayed, low[r], name)
+                values = looked_up[r][n]
+                if cfg.halved:
+                    sums[r][n] = signed_tree(m, platform, values, delayed, low[r], name)
+                    final[r][n] = delayed[0]
+                elif cfg.symmetric:
+                    sums[r][n], final[r][n] = inverting_tree(m, platform, values, staged, name)
                 else:
-                    sums[r][n] = plain_tree(m, platform, looked_up[r][n], name)
+                    sums[r][n] = plain_tree(m, platform, values, name)
 
         after = Signal(Step)
         m.d.sync += after.eq(control)
         for r in range(rows):
             whole = [
-                self._planes(m, platform, control, sums[r][n], final_sign[n], f"{r}_{n}")
+                self._planes(m, platform, control, sums[r][n], final[r][n], f"{r}_{n}")
                 for n in range(lanes)
             ]
             # Both banks of sums, the running and the finished, lie in LUT RAM, one word for all
@@ -229,9 +245,9 @@ class Lanes(wiring.Component):
                 with m.Else():
                     m.d.sync += before.eq(read.data[n])
                 total = Signal(signed(cfg.acc_width), name=f"total_{r}_{n}")
-                value, subtract = whole[n]
+                value, last = whole[n]
                 m.d.comb += [
-                    total.eq(add(m, platform, before, value, cfg.acc_width, subtract)),
+                    total.eq(self._accumulate(m, platform, before, value, cfg.acc_width, last)),
                     write.data[n].eq(total),
                     self.o_sums[n * rows + r].eq(total),
                 ]
@@ -253,31 +269,56 @@ class Lanes(wiring.Component):
             bits.append(looked)
         return low_bits(m, bits, f"low_tree_{row}")
 
+    def _accumulate(
+        self,
+        m: Module,
+        platform: object,
+        total: Value,
+        value: Value,
+        width: int,
+        sign: Value | None,
+    ) -> Value:
+        """``total`` and a tree's sum, by what the tree left to do with ``sign``."""
+        if sign is None:
+            return add(m, platform, total, value, width)
+        if self.config.halved:
+            # The tables hold what sign 1 selects.
+            return add(m, platform, total, value, width, ~sign)
+        terms = plain(extend(total, width)), plain(extend(value, width))
+        return fused_add(m, platform, *terms, width, carry_in=sign).as_signed()
+
     def _planes(
         self, m: Module, platform: object, control: data.View, value: Value, sign: Value, name: str
     ) -> tuple[Signal, Signal | None]:
-        """A step's sum over all planes, and whether it is to be subtracted."""
+        """A step's sum over all planes, and its sign, or the one to be added, if it has but one."""
         cfg = self.config
-        # What a table holds is what sign 1 selects.
-        subtract = ~sign if cfg.symmetric else None
         whole = Signal(signed(cfg.shift_width), name=f"whole_{name}")
         if cfg.planes == 1:
             m.d.sync += whole.eq(value)
-            if subtract is None:
+            if sign is None:
                 return whole, None
-            minus = Signal(name=f"minus_{name}")
-            m.d.sync += minus.eq(subtract)
-            return whole, minus
+            last = Signal(name=f"last_{name}")
+            m.d.sync += last.eq(sign)
+            return whole, last
         # Two registers with one input: `h` goes on with the next plane and is reset after the
         # last, which is free, where gating the adder's operand would cost a LUT per bit; `whole`
         # takes the result.
         h = Signal(signed(cfg.shift_width - 1), name=f"planes_{name}")
         total = Signal(signed(cfg.shift_width), name=f"shifted_{name}")
         doubled = Cat(Const(0, 1), h).as_signed()
-        m.d.comb += total.eq(add(m, platform, doubled, value, cfg.shift_width, subtract))
+        m.d.comb += total.eq(self._accumulate(m, platform, doubled, value, cfg.shift_width, sign))
         m.d.sync += whole.eq(total)
         with m.If(control.valid & control.plane_last):
             m.d.sync += h.eq(0)
         with m.Elif(control.valid):  # planes may come with gaps
             m.d.sync += h.eq(total)
         return whole, None
+
+
+def _stages(m: Module, value: Signal, count: int, name: str) -> list[Signal]:
+    """``value`` and its delays by 1 to ``count`` cycles."""
+    found = [value]
+    for stage in range(count):
+        found.append(Signal(name=f"{name}_{stage + 1}"))
+        m.d.sync += found[-1].eq(found[-2])
+    return found

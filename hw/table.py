@@ -6,7 +6,8 @@ cycle. The order is a Gray code, in which neighbours differ in one activation, s
 table does it (±1-coded tables step by two activations, {0,1}-coded and ternary ones by one).
 
 A ±1-coded table holds the half in which the last activation counts as it is, so the negation of
-what the index selects; the lanes turn the sign. The same holds for ternary tables.
+what the index selects; the lanes turn the sign. In cores with ternary tables it holds the entries
+themselves.
 
     word in   |a0|a1|a2|a3|--|--|--|--|b0|b1|b2|b3|     one word: an activation for every table
     fill         -  -  - |T0|T1|T3|T2|T6|T7|T5|T4|T0|   symmetric, group 4: 8 entries
@@ -21,7 +22,7 @@ from amaranth.lib.wiring import In, Out
 from lutcore.hw.buffers import BufferReader
 from lutcore.hw.carry import add
 from lutcore.hw.config import CoreConfig
-from lutcore.hw.fused import fused_add, masked, plain
+from lutcore.hw.fused import Term, fused_add, masked, plain
 from lutcore.hw.isa import INSTRUCTIONS, Opcode
 from lutcore.hw.nest import body_layout
 from lutcore.hw.ternary import ENTRIES as TERNARY_ENTRIES
@@ -145,19 +146,16 @@ class TableFill(wiring.Component):
                 count.eq(Mux(full, 1, count + 1)),
                 tag.eq(self.i.payload.tag),
             ]
-            if cfg.symmetric:
-                m.d.sync += [
-                    first[t].eq(
-                        fused_add(
-                            m,
-                            platform,
-                            plain(self.i.payload.a[t]),
-                            masked(first[t], going),
-                            cfg.entry_width,
-                        )
+            for t in range(tables if cfg.symmetric else 0):
+                a, so_far = self.i.payload.a[t], masked(first[t], going)
+                if cfg.halved:
+                    total = fused_add(m, platform, plain(a), so_far, cfg.entry_width)
+                else:
+                    minus = Term(lambda _, bit: 1 ^ bit, (a,))
+                    total = fused_add(
+                        m, platform, minus, so_far, cfg.entry_width, carry_in=Const(1, 1)
                     )
-                    for t in range(tables)
-                ]
+                m.d.sync += first[t].eq(total)
         with m.Elif(start):
             m.d.sync += count.eq(0)
         with m.If(start):
@@ -203,7 +201,7 @@ class TableFill(wiring.Component):
             following.eq(index + 1),
             rising.eq((following ^ (following >> 1)).bit_select(flip, 1)),
             address.eq(gray),
-            subtract.eq(rising if cfg.symmetric else ~rising),
+            subtract.eq(rising if cfg.halved else ~rising),
         ]
         for j in reversed(range(max(1, (entries - 1).bit_length()))):
             with m.If(index[:j].all() if j else Const(1)), m.If(~index[j]):
@@ -214,7 +212,7 @@ class TableFill(wiring.Component):
                 with m.Switch(index):
                     for i, (place, change) in enumerate(fill_steps()):
                         with m.Case(i):
-                            m.d.comb += [flip.eq(place), subtract.eq(change > 0)]
+                            m.d.comb += [flip.eq(place), subtract.eq(change < 0)]
         m.d.comb += [
             self.write_enable.eq(filling),
             self.write_address.eq(Cat(address, bank)),

@@ -1,21 +1,39 @@
-"""Adder trees over the lookups of a lane."""
+"""Adder trees over the lookups of a lane.
+
+Which tree a core has follows from its tables: sums of two by relative signs for halved ones, sums
+of three for full ones, and for ternary ones sums of two with both signs and then of three.
+"""
 
 from amaranth.hdl import Cat, Module, Signal, Value, signed
 
-from lutcore.hw.carry import add, add3
+from lutcore.hw.carry import add, add3, extend, family
 from lutcore.hw.config import CoreConfig, ceil_div
+from lutcore.hw.fused import Term, fused_add, plain, sum3
 
-__all__ = ["low_bits", "plain_tree", "sign_delay", "signed_tree", "tree_stages"]
+__all__ = ["inverting_tree", "low_bits", "plain_tree", "sign_delay", "signed_tree", "tree_stages"]
 
 
 def tree_stages(config: CoreConfig) -> int:
     """Registers in the adder tree: one for two levels of sums of two, one for a sum of three."""
-    if config.symmetric:
+    if config.halved:
         return ceil_div((config.depth - 1).bit_length(), 2)
     stages, nodes = 0, config.depth
+    if config.symmetric:
+        stages, nodes = 1, ceil_div(nodes, 2)
     while nodes > 1:
-        stages, nodes = stages + 1, ceil_div(nodes, 3)
+        stages, nodes = stages + 1, len(_threes(nodes))
     return stages
+
+
+def _threes(nodes: int) -> list[int]:
+    """How many operands each sum of a level of sums of three takes.
+
+    A sum of two costs as much as one of three, so there is one at most in a tree: where an even
+    number of operands makes it unavoidable.
+    """
+    full, rest = divmod(nodes, 3)
+    last = [2] if rest == 2 and nodes % 2 == 0 else [1] * rest
+    return [3] * full + last
 
 
 def sign_delay(table: int, stages: int) -> int:
@@ -93,23 +111,94 @@ def signed_tree(
     return values[0] if low is None else Cat(low[-1][0], values[0]).as_signed()
 
 
-def plain_tree(m: Module, platform: object, values: list, name: str) -> Value:
+def plain_tree(m: Module, platform: object, values: list[Signal], name: str) -> Value:
     """The sum of ``values``, three at a time, a register after each level."""
     level = 0
     while len(values) > 1:
         level += 1
-        above = []
-        for p in range(0, len(values), 3):
-            some = values[p : p + 3]
-            width = max(map(len, some)) + (len(some) - 1).bit_length()
-            if len(some) == 3:
+        above, rest = [], list(values)
+        for p, count in enumerate(_threes(len(values))):
+            some, rest = rest[:count], rest[count:]
+            width = max(map(len, some)) + (count - 1).bit_length()
+            if count == 3:
                 total = add3(m, platform, *some, width)
-            elif len(some) == 2:
-                total = add(m, platform, *some, width)
             else:
-                total = some[0]
-            node = Signal(signed(width), name=f"{name}_{level}_{p // 3}")
+                total = add(m, platform, *some, width) if count == 2 else some[0]
+            node = Signal(signed(width), name=f"{name}_{level}_{p}")
             m.d.sync += node.eq(total)
             above.append(node)
         values = above
     return values[0]
+
+
+def inverting_tree(
+    m: Module,
+    platform: object,
+    values: list[Signal],
+    signs: list[list[Signal]],
+    name: str,
+) -> tuple[Value, Value]:
+    """The sum of ``values``, each negated where its sign is 1, less one: (sum, what it lacks).
+
+    -v is ~v + 1. The inversion is part of the first level's cells, and the ones are the carries
+    into the adders: a sum of two has room for one and a sum of three for two, so that of as many
+    ones as values a single one is left.
+
+    Parameters
+    ----------
+    m, platform
+        Where it is built.
+    values
+        Signed, of equal width.
+    signs
+        Of each value, by registers behind the lookup: ``signs[table][stage]``.
+    name
+        Prefix of signals.
+    """
+    width = len(values[0]) + 1
+    nodes: list[Signal] = []
+    ones: list[int] = []  # tables whose one is still to be added
+    for p in range(0, len(values), 2):
+        terms = [Term(_inverted, (v, signs[p + i][0])) for i, v in enumerate(values[p : p + 2])]
+        if len(terms) == 2:
+            total = fused_add(m, platform, *terms, width, carry_in=signs[p][0])
+            ones.append(p + 1)
+        else:
+            total = values[p].as_unsigned() ^ signs[p][0].replicate(len(values[p]))
+            total = extend(total.as_signed(), width)
+            ones.append(p)
+        node = Signal(signed(width), name=f"{name}_1_{p // 2}")
+        m.d.sync += node.eq(total.as_signed())
+        nodes.append(node)
+    stage = 1
+    while len(nodes) > 1:
+        above, rest = [], list(nodes)
+        for p, count in enumerate(_threes(len(nodes))):
+            some, rest = rest[:count], rest[count:]
+            carries, ones = ones[: count - 1], ones[count - 1 :]
+            width = max(map(len, some)) + (count - 1).bit_length()
+            carry = [signs[table][stage] for table in carries]
+            node = Signal(signed(width), name=f"{name}_{stage + 1}_{p}")
+            m.d.sync += node.eq(_sum(m, platform, some, carry, width))
+            above.append(node)
+        nodes = above
+        stage += 1
+    (last,) = ones
+    return nodes[0], signs[last][stage]
+
+
+def _inverted(i: int, bit: Value, sign: Value) -> Value:
+    return bit ^ sign
+
+
+def _sum(m: Module, platform: object, some: list[Signal], carry: list, width: int) -> Value:
+    """The sum of one to three operands and a carry for each but the first."""
+    if len(some) == 1:
+        return some[0]
+    x, y, *z = (extend(value, width) for value in some)
+    if z and family(platform) == "xc7":
+        return sum3(m, platform, (x, y, *z), width, (carry[0], carry[1])).as_signed()
+    total = fused_add(m, platform, plain(x), plain(y), width, carry_in=carry[0])
+    if z:
+        total = fused_add(m, platform, plain(z[0]), plain(total), width, carry_in=carry[1])
+    return total.as_signed()

@@ -64,8 +64,8 @@ def decode_weights(words: np.ndarray, form: BlockFormat, n: int, k: int) -> list
     config, planes = form.config, form.planes
     if config.symmetric:
         index = words.reshape(len(words), config.depth, config.group, -1).copy()
-        # Top bits are relative to another table's.
-        for table in range(1, config.depth):
+        # In halved tables top bits are relative to another table's.
+        for table in range(1, config.depth if config.halved else 1):
             index[:, table, -1] ^= index[:, table & table - 1, -1]
         if not form.ternary:  # where one is set, the others come inverted
             index[:, :, :-1] ^= index[:, :, -1:]

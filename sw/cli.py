@@ -45,6 +45,13 @@ class Backend(StrEnum):
     RTL = "rtl"
 
 
+class Family(StrEnum):
+    """Devices whose carry cells can be placed."""
+
+    ECP5 = "ecp5"
+    XC7 = "xc7"
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"lutcore {version('lutcore')}")
@@ -109,14 +116,22 @@ def generate(
     folder: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder, made if missing.")
     ],
+    family: Annotated[
+        Family | None,
+        typer.Option(help="Place the carry cells of this family; default: plain Verilog."),
+    ] = None,
 ) -> None:
     """Write the core as Verilog.
 
     \b
       lutcore generate default -o build/rtl
+      lutcore generate default --family ecp5 -o build/ecp5
 
     DIR/lutcore.v is one file of plain Verilog-2001, top module `lutcore`, and the same from run
     to run. DIR/lutcore.json has ports, parameters, the register map and the fingerprint.
+
+    With --family the adders of the array are carry cells of that family (CCU2C; CARRY4 and
+    LUT6_2), into which Yosys by itself packs less. The core does the same, in fewer LUTs.
     """
     from lutcore.hw.export import describe, generate_verilog
     from lutcore.sw.files import OutputError, write_file
@@ -127,7 +142,7 @@ def generate(
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from None
     with _status("Generating Verilog"):
-        verilog, description = generate_verilog(chosen), describe(chosen)
+        verilog, description = generate_verilog(chosen, family and family.value), describe(chosen)
     write_file(folder / "lutcore.v", verilog)
     write_file(folder / "lutcore.json", json.dumps(description, indent=2) + "\n")
     for name in ("lutcore.v", "lutcore.json"):

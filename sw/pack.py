@@ -145,7 +145,7 @@ def _index_bytes(layer: QuantLayer, tiling: Tiling) -> np.ndarray:
     planes = np.stack(packed).reshape(
         len(bits), tiling.places, tiling.total_tiles, config.lanes // 8
     )
-    return _with_relative_signs(planes, tiling.format) if config.symmetric else planes
+    return _with_signs(planes, tiling.format) if config.symmetric else planes
 
 
 def _ternary_bits(layer: QuantLayer, tiling: Tiling) -> np.ndarray:
@@ -161,12 +161,12 @@ def _ternary_bits(layer: QuantLayer, tiling: Tiling) -> np.ndarray:
     return bits.reshape(layer.n, -1)
 
 
-def _with_relative_signs(planes: np.ndarray, form: BlockFormat) -> np.ndarray:
+def _with_signs(planes: np.ndarray, form: BlockFormat) -> np.ndarray:
     """Symmetric coding of index bits uint8 [P, places, tiles, N/8].
 
     The top bit of an index is its sign s. Where it is set, the other bits, if they are those of
-    ±1 weights, are inverted. Stored is the sign relative to that of the table with which the adder
-    tree joins this one.
+    ±1 weights, are inverted. Stored is the sign, or for halved tables the sign relative to that of
+    the table with which the adder tree joins this one.
     """
     config, total = form.config, planes.shape[1]
     # Places within a step are counted from the start of a group: its pieces are whole steps.
@@ -177,13 +177,13 @@ def _with_relative_signs(planes: np.ndarray, form: BlockFormat) -> np.ndarray:
     top = position - bit + config.group - 1
     joined_top = position - place + (table & table - 1) * config.group + config.group - 1
     result = planes.copy()
-    relative = (top == position) & (table > 0)
+    relative = (top == position) & (table > 0) & config.halved
     result[:, relative] ^= planes[:, joined_top[relative]]
     if not form.ternary:
-        # The last table of a run may lack its top column: then its relative sign counts as 0.
+        # The last table of a run may lack its top column: then what is stored counts as 0.
         cut = top >= np.minimum(position - within + form.group_size, total)
         sign = np.where(cut, joined_top, top)
-        inverts = (bit < config.group - 1) & ~(cut & (table == 0))
+        inverts = (bit < config.group - 1) & ~(cut & ((table == 0) | (not config.halved)))
         result[:, inverts] ^= planes[:, sign[inverts]]
     return result
 

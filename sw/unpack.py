@@ -127,15 +127,15 @@ def _steps(start: int, stop: int, group_size: int, step: int) -> Iterator[tuple[
 def _without_signs(step: np.ndarray, program: Program) -> np.ndarray:
     """Undo the symmetric coding of uint8 [tile, plane, place, lane].
 
-    The top bit of an index, relative to another table's, is its sign, which inverts the others of
-    ±1 weights.
+    The top bit of an index, in halved tables relative to another table's, is its sign, which
+    inverts the others of ±1 weights.
     """
     config = program.config
     width = step.shape[2]
     full = np.zeros((*step.shape[:2], config.step, step.shape[3]), np.uint8)
     full[:, :, :width] = step
     index = full.reshape(*step.shape[:2], config.depth, config.group, -1)
-    for table in range(1, config.depth):
+    for table in range(1, config.depth if config.halved else 1):
         index[:, :, table, -1] ^= index[:, :, table & table - 1, -1]
     if not program.tiling.format.ternary:
         index[:, :, :, :-1] ^= index[:, :, :, -1:]

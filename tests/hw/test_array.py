@@ -16,7 +16,7 @@ def weight_word(config: CoreConfig, bits: np.ndarray) -> int:
     if config.symmetric:
         sign = index[:, :, -1].copy()
         index[:, :, :-1] ^= sign[:, :, None]
-        for g in range(1, config.depth):
+        for g in range(1, config.depth if config.halved else 1):
             index[:, g, -1] ^= sign[:, g & (g - 1)]
     bits = index.reshape(config.lanes, config.step)
     return sum(
@@ -64,6 +64,9 @@ CONFIGS = [
     CoreConfig(rows=1, lanes=16, group=6, depth=2, planes=2, table_store="register"),
     CoreConfig(rows=3, lanes=8, group=5, depth=4, planes=1),
     CoreConfig(rows=1, lanes=8, group=2, depth=13, planes=2),
+    CoreConfig(rows=2, lanes=8, group=5, depth=11, planes=2, ternary=True),
+    CoreConfig(rows=1, lanes=8, group=5, depth=8, planes=1, ternary=True),
+    CoreConfig(rows=1, lanes=8, group=5, depth=1, planes=3, ternary=True),
     CoreConfig(rows=1, lanes=8, group=2, depth=13, planes=2, table_form="full"),
     CoreConfig(rows=1, lanes=8, group=3, depth=7, planes=1, table_form="full"),
 ]

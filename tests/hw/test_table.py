@@ -103,7 +103,9 @@ def tables_of(config: CoreConfig, step: list[list[int]]) -> list[list[int]]:
         for g in range(config.depth):
             a = row[g * config.group : (g + 1) * config.group]
             # Of ±1-coded tables the negation is stored.
-            on, off = (-1, 1) if config.symmetric else (1, 0)
+            on, off = (1, -1) if config.symmetric else (1, 0)
+            if config.halved:
+                on, off = -1, 1
             tables.append(
                 [
                     sum(on * x if entry >> j & 1 else off * x for j, x in enumerate(a))

@@ -127,7 +127,7 @@ def stored_bits(bits: list[int], tiling: Tiling) -> list[int]:
     stored, signs = [], []
     for table, start in enumerate(range(0, len(bits), config.group)):
         index = bits[start : start + config.group]
-        parent = signs[table & table - 1] if table else 0
+        parent = signs[table & table - 1] if table and config.halved else 0
         whole = len(index) == config.group
         signs.append(index[-1] if whole else parent)
         inner = index[:-1] if whole else index
