@@ -26,7 +26,7 @@ system:
 $(STAMP): pyproject.toml | system
 	@echo "Installing the pinned packages into $(VENV) (a minute or two the first time)"
 	@test -x $(BIN)/pip || "$$(.ci/setup)" -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo,test]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cluster,demo,fpga,test]'
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml $(STAMP)

@@ -26,7 +26,15 @@ from lutcore.hw.core import Core
 from lutcore.hw.csr import CSRS
 from lutcore.hw.isa import ISA_VERSION
 
-__all__ = ["Target", "Top", "component_verilog", "describe", "generate_verilog", "ports"]
+__all__ = [
+    "Target",
+    "Top",
+    "component_verilog",
+    "describe",
+    "generate_verilog",
+    "ports",
+    "without_brackets",
+]
 
 
 class Top(Elaboratable):
@@ -96,7 +104,7 @@ def component_verilog(
         emit_src=False,
         strip_internal_attrs=True,
     )
-    return _without_brackets(text)
+    return without_brackets(text)
 
 
 def generate_verilog(config: CoreConfig, family: str | None = None) -> str:
@@ -118,7 +126,7 @@ def generate_verilog(config: CoreConfig, family: str | None = None) -> str:
     return header + text
 
 
-def _without_brackets(text: str) -> str:
+def without_brackets(text: str) -> str:
     r"""Rename escaped identifiers such as ``\sums[3]`` to ``\sums__3``.
 
     Amaranth names the elements of an array so. Yosys takes them, but after flattening ABC cannot

@@ -1,0 +1,134 @@
+"""Runs a density comparison from the command line."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from lutcore.fpga import density, density_report
+from lutcore.fpga.density import SIZES, Contender, Score, Size, Workload
+from lutcore.hw.config import PRESETS
+from lutcore.sw.files import write_file
+
+__all__ = ["run"]
+
+#: Forms of each letter that are counted at full size, of those that were best in the ranking.
+KEPT = {"LUT": 2, "a": 1, "b": 2, "c": 2, "d": 1}
+
+
+def run(
+    target: str,
+    *,
+    workloads: Sequence[Workload],
+    size: tuple[int | None, int | None, int | None],
+    every: bool,
+    route: bool,
+    core: bool,
+    liberty: Path | None,
+    jobs: int,
+    json_file: Path | None,
+    plot_file: Path | None,
+) -> None:
+    """Score, print and write; see ``lutcore bench density --help``."""
+    usual = SIZES[target]
+    size_of = Size(*(new or old for new, old in zip(size, _tuple(usual), strict=True)))
+    scores: list[Score] = []
+    for workload in workloads:
+        some = list(density.contenders(workload, target, size_of))
+        if not every:
+            some = _ranked(some, scores, jobs, liberty)
+        found = _score(some, f"{workload.name}: synthesising", jobs, liberty)
+        scores += found
+        typer.echo(density_report.table(workload, found), nl=False)
+        typer.echo(density_report.verdict(workload, found) + "\n")
+        # What there is so far, should the run be broken off.
+        _write(scores, None, json_file, plot_file)
+    units = None
+    if core and target in ("xc7", "ecp5"):
+        from lutcore.fpga.units import core_units, units_table
+
+        with Console(stderr=True).status("Synthesising the core by unit"):
+            units = core_units(PRESETS["default"], target)
+        typer.echo(units_table("default", target, units), nl=False)
+    routed = []
+    if route and target == "ecp5":
+        from lutcore.fpga.density_route import route_best, routes_table
+
+        routed = route_best(scores, Console(stderr=True))
+        typer.echo(routes_table(routed), nl=False)
+    _write(scores, {"core_by_unit": units, "routed": routed}, json_file, plot_file)
+
+
+def _tuple(size: Size) -> tuple[int, int, int]:
+    return size.rows, size.lanes, size.columns
+
+
+def _ranked(
+    some: list[Contender], scores: Sequence[Score], jobs: int, liberty: Path | None
+) -> list[Contender]:
+    """The forms that were best: baselines in a small size, LUT arrays in what is counted so far."""
+    theirs = [c for c in some if c.letter != "LUT"]
+    ranking = [replace(c, size=_least(c.size, density.RANKING)) for c in theirs]
+    name = some[0].workload.name
+    small = _score(ranking, f"{name}: ranking baselines in a small size", jobs, liberty)
+    sort = some[0].workload.ternary
+    kept = best_forms([*small, *(s for s in scores if s.contender.workload.ternary == sort)])
+    ours = [c for c in some if c.letter == "LUT"]
+    tried = {_form(s.contender) for s in scores}
+    return [c for c in ours if _form(c) in kept or _form(c) not in tried] + [
+        c for c in theirs if _form(c) in kept or c.dsp
+    ]
+
+
+def best_forms(scores: Sequence[Score]) -> set[tuple[str, str, bool]]:
+    """The best forms of each letter, without those that need DSP blocks."""
+    found: dict[str, dict[tuple[str, str, bool], float]] = defaultdict(dict)
+    for score in scores:
+        if not score.contender.dsp:
+            forms = found[score.contender.letter]
+            cost = score.effective(density.GROUPS[0])
+            form = _form(score.contender)
+            forms[form] = min(cost, forms.get(form, cost))
+    return {
+        form
+        for letter, forms in found.items()
+        for form in sorted(forms, key=lambda f, forms=forms: forms[f])[: KEPT[letter]]
+    }
+
+
+def _least(size: Size, limit: Size) -> Size:
+    return Size(*map(min, _tuple(size), _tuple(limit)))
+
+
+def _form(contender: Contender) -> tuple[str, str, bool]:
+    return contender.letter, contender.name, contender.dsp
+
+
+def _score(some: list[Contender], title: str, jobs: int, liberty: Path | None) -> list[Score]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=len(some))
+        return density.score_all(
+            some, jobs=jobs, liberty=liberty, done=lambda _: progress.advance(task)
+        )
+
+
+def _write(
+    scores: Sequence[Score],
+    more: dict[str, object] | None,
+    json_file: Path | None,
+    plot_file: Path | None,
+) -> None:
+    if json_file is not None:
+        write_file(json_file, density_report.as_json(scores, more))
+    if plot_file is not None:
+        density_report.plot(scores, plot_file)

@@ -1,0 +1,165 @@
+"""The pieces of work of a sweep: each runs anywhere, and its result is kept."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from amaranth.hdl import UnusedElaboratable
+
+from lutcore.fpga import area
+from lutcore.fpga.area import Area, Design
+from lutcore.fpga.cache import Kept
+from lutcore.fpga.workload import WorkItem
+from lutcore.fpga.yosys import yosys_version
+from lutcore.hw.config import CoreConfig
+from lutcore.sim.cycles import estimate_cycles
+from lutcore.sw.errors import LutcoreError
+
+__all__ = ["AreaTask", "CyclesTask", "Task", "TaskError", "perform", "source_version"]
+
+
+class TaskError(LutcoreError):
+    """One piece of work cannot be done; the message has the reason."""
+
+
+class Task:
+    """Work whose result depends on its attributes and on the sources alone."""
+
+    def run(self) -> dict[str, Any]:
+        """Do it.
+
+        Raises
+        ------
+        LutcoreError
+            If it cannot be done.
+        """
+        raise NotImplementedError
+
+    def kept(self) -> Kept:
+        """Where its result is kept."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class AreaTask(Task):
+    """Synthesise a design.
+
+    Attributes
+    ----------
+    design
+        What.
+    liberty
+        cells: the library; None: the default one.
+    """
+
+    design: Design
+    liberty: Path | None = None
+
+    def run(self) -> dict[str, Any]:
+        # Units are also made to ask them for their sizes.
+        warnings.simplefilter("ignore", UnusedElaboratable)
+        return area.measure(self.design, liberty=self.liberty).as_dict()
+
+    def kept(self) -> Kept:
+        library = self.liberty.read_bytes() if self.liberty else b""
+        what = [self.design.unit, self.design.target, self.design.config.as_dict()]
+        text = json.dumps(what, sort_keys=True)
+        return Kept("explore", "area", text, library, yosys_version(), source_version("area"))
+
+    @staticmethod
+    def area(result: dict[str, Any]) -> Area:
+        """The figures in a result."""
+        return Area(**result)
+
+
+@dataclass(frozen=True)
+class CyclesTask(Task):
+    """Count the cycles of a workload's items on a core.
+
+    Attributes
+    ----------
+    config
+        The core.
+    items
+        The workload's.
+    latency
+        Of the memory, in cycles.
+    """
+
+    config: CoreConfig
+    items: tuple[WorkItem, ...]
+    latency: int
+
+    def run(self) -> dict[str, Any]:
+        found = [
+            estimate_cycles(self.config, item.shape, item.rows, latency=self.latency)
+            for item in self.items
+        ]
+        return {"cycles": [one.cycles for one in found], "bound": [one.bound for one in found]}
+
+    def kept(self) -> Kept:
+        # No figure depends on the name of an item.
+        items = [{**vars(item), "name": ""} for item in self.items]
+        text = json.dumps([self.config.as_dict(), items, self.latency], sort_keys=True)
+        return Kept("explore", "cycles", text, source_version("cycles"))
+
+
+#: Sources that decide the results of each kind of task.
+_SOURCES = {
+    "area": {
+        "lutcore.hw": "*.py",
+        "lutcore.fpga": "area*.py synth.py resources.py sites.py yosys.py cells.py liberty.py "
+        "timing.py",
+    },
+    "cycles": {
+        "lutcore.hw": "*.py",
+        "lutcore.sim": "cycles*.py",
+        "lutcore.sw": "blocks.py compile.py memory.py pack.py program.py tiling.py",
+    },
+}
+
+
+@cache
+def source_version(kind: str) -> str:
+    """Digest of the sources behind the results of ``"area"`` or ``"cycles"``."""
+    digest = hashlib.sha256()
+    for package, patterns in _SOURCES[kind].items():
+        for name, content in _sources(package, patterns.split()):
+            digest.update(f"{package} {name} {len(content)} ".encode() + content)
+    return digest.hexdigest()
+
+
+def _sources(package: str, patterns: list[str]) -> Iterator[tuple[str, bytes]]:
+    for source in sorted(files(package).iterdir(), key=lambda entry: entry.name):
+        if any(Path(source.name).match(pattern) for pattern in patterns):
+            yield source.name, source.read_bytes()
+
+
+def perform(task: Task, version: tuple[str, str] | None = None) -> dict[str, Any]:
+    """Run a task, here or on another machine.
+
+    Parameters
+    ----------
+    task
+        What to do.
+    version
+        Source versions (area, cycles) of who asks; a machine with others refuses.
+
+    Returns
+    -------
+    dict
+        ``result``, or ``error``: the reason why there is none.
+    """
+    own = source_version("area"), source_version("cycles")
+    if version not in (None, own):
+        return {"error": "a worker has other sources of lutcore: install the same version there"}
+    try:
+        return {"result": task.run()}
+    except LutcoreError as error:
+        return {"error": str(error)}
