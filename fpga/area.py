@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
+from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +237,7 @@ def _table(config: CoreConfig, *, memories: bool) -> Iterator[_Term]:
     short = {"lanes": 8, "scale_lanes": 8, "sum_words": ceil_pow2(config.rows)}
     yield 1.0, "table", short
     if memories:
-        few = max(1, 8 // config.chunks)
+        few = _few(config)
         long = {"lanes": config.chunks * few, "scale_lanes": few}
         bare = {"depth": 1, "group": 2, "ternary": False, "table_form": "symmetric", "x_words": 0}
         yield 1.0, "table", bare | long
@@ -245,9 +246,14 @@ def _table(config: CoreConfig, *, memories: bool) -> Iterator[_Term]:
 
 def _scale(config: CoreConfig) -> Iterator[_Term]:
     """Linear in the lanes of the unit, with as many words to a tile."""
-    few = max(1, 8 // config.chunks)
+    few = _few(config)
     for weight, s in _line(config.scale_lanes, few, 2 * few):
         yield weight, "scale", {"lanes": config.chunks * s, "scale_lanes": s}
+
+
+def _few(config: CoreConfig) -> int:
+    """The fewest lanes of the scale unit with as many words to a tile: tiles are whole bytes."""
+    return 8 // gcd(8, config.chunks)
 
 
 def _final(config: CoreConfig) -> Iterator[_Term]:

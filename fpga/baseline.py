@@ -8,9 +8,10 @@ while adding, which takes one adder for the shift of the planes and the sum over
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from amaranth.hdl import Cat, Const, Module, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -18,7 +19,7 @@ from lutcore.hw.carry import family
 from lutcore.hw.fused import Term, fused_add, plain
 from lutcore.hw.util import fixed_delay
 
-__all__ = ["ArraySpec", "BaselineArray", "Control", "Line", "Word", "pack"]
+__all__ = ["CONTROL", "ArraySpec", "BaselineArray", "Line", "Word", "pack"]
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,15 @@ class ArraySpec:
         return largest.bit_length() + 1
 
 
-class Control(data.Struct):
-    """Goes with the word that is at the inputs in the same cycle."""
-
-    valid: unsigned(1)
-    shift: unsigned(1)  # the accumulators count double from here on
-    subtract: unsigned(1)  # this word counts negative
-    last: unsigned(1)  # the run's last word
+#: Goes with the word that is at the inputs in the same cycle.
+CONTROL = data.StructLayout(
+    {
+        "valid": 1,
+        "shift": 1,  # the accumulators count double from here on
+        "subtract": 1,  # this word counts negative
+        "last": 1,  # the run's last word
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ class BaselineArray(wiring.Component):
     Members
     -------
     control
-        `Control`.
+        `CONTROL`.
     weights
         Lane-major.
     activations
@@ -157,6 +160,12 @@ class BaselineArray(wiring.Component):
         Cycles from the last word of a run to ``o_valid``; known after ``elaborate``.
     """
 
+    control: Any
+    weights: Any
+    activations: Any
+    o_valid: Signal
+    o_sums: Any
+
     def __init__(
         self, spec: ArraySpec, *, weight_bits: int, activation_bits: int, step: int, coding: str
     ) -> None:
@@ -168,7 +177,7 @@ class BaselineArray(wiring.Component):
         self.latency = 0
         super().__init__(
             {
-                "control": In(Control),
+                "control": In(CONTROL),
                 "weights": In(data.ArrayLayout(weight_bits, spec.lanes)),
                 "activations": In(data.ArrayLayout(activation_bits, spec.rows)),
                 "o_valid": Out(1),

@@ -7,6 +7,8 @@ give signs. With all planes of a weight in one cycle, the gated tree is a multip
 array whose multipliers are part of the adder tree.
 """
 
+from typing import Any
+
 import numpy as np
 from amaranth.hdl import Module, Value
 
@@ -41,15 +43,15 @@ class SignedTree(BaselineArray):
         m = Module()
         spec = self.spec
         stages = ceil_div((spec.columns - 1).bit_length(), 2)
-        signs = [
+        signs: list[list[Any]] = [
             [line.at(1 + sign_delay(g, stages)) for g, line in enumerate(lines)]
             for lines in self.weight_lines(m)
         ]
         sums: list[list[Value]] = [[] for _ in signs]
         for r, lines in enumerate(self.activation_lines(m)):
-            xs = [line.at(1) for line in lines]
+            xs: list[Any] = [line.at(1) for line in lines]
             low = low_bits(m, [x[0] for x in xs], f"low_{r}")
-            high = [x[1:].as_signed() for x in xs]
+            high: list[Any] = [x[1:].as_signed() for x in xs]
             for n, lane_sums in enumerate(sums):
                 tree = signed_tree(m, platform, high, signs[n], low, f"tree_{n}_{r}")
                 lane_sums.append(tree)
@@ -94,7 +96,7 @@ class GatedTree(PlanesArray):
         pairs = spec.ternary and (self.gate == "cell" or family(platform) != "xc7")
         rows = self.activation_lines(m) if pairs else self.offset_lines(m)
         sums: list[list[Value]] = [[] for _ in lines]
-        carries: list[Value] = []
+        carries: list[Any] = []
         stages = 0
         for n, weights in enumerate(lines):
             left: list[Carry] = []

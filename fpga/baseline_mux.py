@@ -8,6 +8,7 @@ adds what it selects: a chain of such adders takes two columns more at each.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from amaranth.hdl import Array, Cat, Const, Module, Signal, Value
@@ -85,7 +86,7 @@ class TableMux(BaselineArray):
         tables = self.tables
         stages = ceil_div((len(tables) - 1).bit_length(), 2)
         weights = self.weight_lines(m)
-        signs = [
+        signs: list[list[Any]] = [
             [lines[t[-1]].at(2 + sign_delay(g, stages)) for g, t in enumerate(tables)]
             for lines in weights
         ]

@@ -5,6 +5,8 @@ them in a cycle as an activation has bits. Pairs of planes follow each other by 
 products, the highest first, and the accumulators double from one weight to the next.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from amaranth.hdl import Cat, Const, Module, Value
 
@@ -43,6 +45,8 @@ class Popcount(BaselineArray):
         if spec.ternary:
             raise ValueError("ternary weights are two planes here")
         step = spec.columns * spec.activation_bits
+        # A run has one word at least.
+        spec = replace(spec, run=max(spec.run, step))
         super().__init__(spec, weight_bits=step, activation_bits=step, step=step, coding="unsigned")
 
     def _pair(self, plane: int) -> tuple[int, int]:

@@ -106,7 +106,7 @@ class Tree:
 
     def level(self, operands: Sequence[Operand], arity: int) -> list[Operand]:
         """Sums of neighbours, two or three each."""
-        groups = [operands[p : p + arity] for p in range(0, len(operands), arity)]
+        groups = _groups(operands, arity)
         above: list[Operand | None] = [None] * len(groups)
         pairs = []
         for place, group in enumerate(groups):
@@ -175,6 +175,20 @@ class Tree:
         width = high.bit_length() - skip
         total = sum3(self.m, self.platform, values, width, (padded[0], padded[1]))
         return Operand.of(Cat(low, total) if skip else total, high, x.shift)
+
+
+def _groups(operands: Sequence[Operand], arity: int) -> list[Sequence[Operand]]:
+    """Neighbours that are added.
+
+    A sum of two costs as much as one of three: in a tree of threes there is one at most, where an
+    even number of operands makes it unavoidable.
+    """
+    whole = len(operands) - len(operands) % arity
+    groups = [operands[p : p + arity] for p in range(0, whole, arity)]
+    rest = operands[whole:]
+    if arity == 3 and len(operands) % 2:
+        return [*groups, *([operand] for operand in rest)]
+    return [*groups, rest] if rest else groups
 
 
 def _is_plain(operand: Operand) -> bool:

@@ -53,8 +53,8 @@ MODELS: dict[str, Callable[[Module, dict[str, Any], Pins], None]] = {
 }
 
 
-def modelled(fragment: Fragment) -> Fragment:
-    """``fragment``, changed in place: a model for every cell in it and below.
+def modelled(fragment: Any) -> Fragment:
+    """``fragment`` (a `Fragment`), changed in place: a model for every cell in it and below.
 
     Raises
     ------
@@ -67,15 +67,16 @@ def modelled(fragment: Fragment) -> Fragment:
         return fragment
     # One module for all cells of a parent: they may drive bits of the same signal.
     models = Module()
-    others = []
+    others: list[Any] = []
     for below, name, source in fragment.subfragments:
-        if isinstance(below, Instance):
-            if below.type not in MODELS:
-                raise ValueError(f"there is no model of {below.type}")
-            pins = {pin: value for pin, (value, _) in below.ports.items()}
-            MODELS[below.type](models, dict(below.parameters), pins)
-        else:
+        if not isinstance(below, Instance):
             others.append((modelled(below), name, source))
+            continue
+        cell: Any = below
+        if cell.type not in MODELS:
+            raise ValueError(f"there is no model of {cell.type}")
+        pins = {pin: value for pin, (value, _) in cell.ports.items()}
+        MODELS[cell.type](models, dict(cell.parameters), pins)
     fragment.subfragments[:] = [*others, (Fragment.get(models, None), "cells", None)]
     return fragment
 

@@ -115,27 +115,37 @@ def sweep(
     OutputError
         If the cache folder cannot be written.
     """
-    areas = {config: _designs(config, settings) for config in configs}
+    designs = {config: _designs(config, settings) for config in configs}
+    every = dict.fromkeys(task for some in designs.values() for task in some)
     counts = {
         config: CyclesTask(config, settings.workload.items, settings.latency) for config in configs
     }
-    # The cycles first: they take no time.
-    tasks: list[Task] = list(counts.values())
-    tasks += dict.fromkeys(task for designs in areas.values() for task in designs)
-    results, errors, fresh = _results(tasks, runner, progress)
+    total = len(counts) + len(every)
+    # The cycles first: they take no time, and a core that cannot do the work needs no area.
+    results, errors, fresh = _results(
+        list(counts.values()), runner, lambda done, _: progress(done, total)
+    )
+    able = [config for config in configs if counts[config] in results]
+    wanted = list(dict.fromkeys(task for config in able for task in designs[config]))
+    spared = len(counts) + len(every) - len(wanted)
+    measured, failures, done_now = _results(
+        wanted, runner, lambda done, _: progress(spared + done, total)
+    )
+    results |= measured
+    errors |= failures
+    fresh |= done_now
     points, failed, cached = [], Counter(), 0
     for config in configs:
-        own = [counts[config], *areas[config]]
+        own = [counts[config], *designs[config]]
         cached += all(task in results and task not in fresh for task in own)
         error = next((errors[task] for task in own if task in errors), None)
         if error is not None:
             failed[error] += 1
             continue
-        found = {task.design: AreaTask.area(results[task]) for task in areas[config]}
-        weights = {task.design: weight for task, weight in areas[config].items()}
-        points.append(
-            _point(config, combine(weights, found), results[counts[config]], settings.workload)
-        )
+        areas = {task.design: AreaTask.area(results[task]) for task in designs[config]}
+        weights = {task.design: weight for task, weight in designs[config].items()}
+        area = combine(weights, areas)
+        points.append(_point(config, area, results[counts[config]], settings.workload))
     return Sweep(tuple(points), dict(failed), cached)
 
 
@@ -175,7 +185,9 @@ def _designs(config: CoreConfig, settings: Settings) -> dict[AreaTask, float]:
 
 
 def _results(
-    tasks: Sequence[Task], runner: Runner, progress: Callable[[int, int], None]
+    tasks: Sequence[CyclesTask] | Sequence[AreaTask],
+    runner: Runner,
+    progress: Callable[[int, int], None],
 ) -> tuple[dict[Task, dict[str, Any]], dict[Task, str], set[Task]]:
     """Results, errors, and the tasks that were done now."""
     results: dict[Task, dict[str, Any]] = {}

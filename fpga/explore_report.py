@@ -28,9 +28,10 @@ __all__ = [
 ]
 
 _KEYS = tuple(field.name for field in fields(CoreConfig))
-#: Keys whose value 0 means that they follow from the others.
-_DERIVED = tuple(
-    field.name for field in fields(CoreConfig) if field.type is int and field.default == 0
+_SHAPE = ("rows", "lanes", "group", "depth")
+#: Keys that may follow from others, each behind those that it follows from.
+_DERIVED = ("tiles", "run", "scale_lanes", "final_lanes") + tuple(
+    f"{memory}_words" for memory in ("weight", "scale", "x", "sum")
 )
 
 
@@ -114,16 +115,20 @@ def make_report(
 
 
 def short_form(config: CoreConfig) -> str:
-    """The keys of a configuration that say how it differs from the default one, as in TOML.
+    """The shape of a configuration, and the keys in which it differs from `default`, as in TOML.
 
     Sizes that follow from the other keys are left out.
     """
     given, usual = config.as_dict(), CoreConfig().as_dict()
-    shape: dict[str, Any] = {key: given[key] for key in _KEYS if key not in _DERIVED}
-    follows = CoreConfig(**shape).as_dict()
-    said = [key for key in shape if given[key] != usual[key]]
-    said += [key for key in _DERIVED if given[key] != follows[key]]
-    return ", ".join(f"{key} = {_toml(given[key])}" for key in said) or "default"
+    said: dict[str, Any] = {
+        key: given[key]
+        for key in _KEYS
+        if key in _SHAPE or (key not in _DERIVED and given[key] != usual[key])
+    }
+    for key in _DERIVED:
+        if getattr(CoreConfig(**said), key) != given[key]:
+            said[key] = given[key]
+    return ", ".join(f"{key} = {_toml(value)}" for key, value in said.items())
 
 
 def _toml(value: object) -> str:

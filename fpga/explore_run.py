@@ -100,7 +100,7 @@ def on_cluster(address: str) -> Runner:
             futures = client.map(perform, tasks, version=version, pure=False)
             places = {future.key: place for place, future in enumerate(futures)}
             try:
-                for future in distributed.as_completed(futures):
+                for future in distributed.as_completed(futures, loop=client.loop):
                     yield places[future.key], future.result()
             except BaseException:
                 client.cancel(futures)

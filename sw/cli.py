@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lutcore.fpga import bench_cli
+from lutcore.fpga.explore_cli import explore
 from lutcore.hw.config import PRESETS, ConfigError, CoreConfig, load_config
 from lutcore.hw.isa import EncodingError
 from lutcore.sw.errors import LutcoreError
@@ -35,6 +36,7 @@ app = typer.Typer(
 
 
 app.add_typer(bench_cli.app)
+app.command()(explore)
 
 
 class Backend(StrEnum):

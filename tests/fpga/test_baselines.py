@@ -1,4 +1,4 @@
-"""Every form of every baseline against numpy, with plain arithmetic and with each family's cells."""
+"""Every form of every baseline against numpy, in plain arithmetic and in each family's cells."""
 
 from dataclasses import replace
 
@@ -14,8 +14,9 @@ from lutcore.fpga.baseline_popcount import Popcount
 from lutcore.fpga.baselines import Baseline, baselines
 from lutcore.fpga.synth import TARGETS
 
-BINARY = ArraySpec(rows=1, lanes=2, columns=10, bits=2, activation_bits=8, run=20)
-TERNARY = replace(BINARY, bits=1, ternary=True)
+BINARY = ArraySpec(rows=1, lanes=2, columns=8, bits=2, activation_bits=8, run=16)
+# An odd number of pairs, and of threes.
+TERNARY = replace(BINARY, columns=10, bits=1, ternary=True)
 WIDE = ArraySpec(rows=2, lanes=1, columns=8, bits=4, activation_bits=16, run=16)
 
 
@@ -33,6 +34,8 @@ def forms(*specs: ArraySpec) -> list:
 def test_forms_compute_the_dot_products(form: Baseline, spec: ArraySpec, target: str) -> None:
     if form.letter == "d":  # eight times as many products
         spec = replace(spec, columns=2, run=4)
+    if target != "cells":  # as many lanes do not make other adders, but take their time
+        spec = replace(spec, lanes=1)
     verify(form.build(spec), family=form.family(target), runs=2)
 
 
@@ -48,7 +51,7 @@ def test_wide_activations(name: str) -> None:
 def test_planes(bits: int) -> None:
     spec = replace(BINARY, columns=2 * bits, bits=bits, run=4 * bits)
     verify(GatedTree(spec, gate="cell"), runs=1)
-    verify(GatedTree(spec, gate="reset", parallel=True), family="xc7", runs=1)
+    verify(GatedTree(spec, gate="reset", parallel=True), runs=1)
 
 
 class WrongCoding(GatedTree):
@@ -109,7 +112,7 @@ def test_a_small_specification_keeps_its_kind() -> None:
     large = ArraySpec(rows=4, lanes=64, columns=64, bits=4, activation_bits=16, run=512)
     assert small(large) == ArraySpec(2, 2, 16, 4, 16, 48)
     assert small(replace(large, bits=3, columns=66)).columns == 12
-    assert small(BINARY) == replace(BINARY, columns=8, run=24)
+    assert small(BINARY) == replace(BINARY, run=24)
 
 
 def test_products_and_widths() -> None:
@@ -125,7 +128,7 @@ def test_products_and_widths() -> None:
     ("make", "message"),
     (
         (lambda: replace(BINARY, rows=0), "rows must be at least 1, not 0"),
-        (lambda: replace(BINARY, run=4), "run must be at least columns = 10, not 4"),
+        (lambda: replace(BINARY, run=4), "run must be at least columns = 8, not 4"),
         (lambda: replace(BINARY, ternary=True), "ternary weights have 1 plane, not 2"),
         (lambda: GatedTree(BINARY, gate="or"), "gate must be"),
         (lambda: GatedTree(replace(TERNARY, columns=5), gate="cell"), "columns must be even"),

@@ -24,6 +24,7 @@ def equal(gold: str, gate: str, family: str, folder: Path) -> bool:
         read_verilog gold.v gate.v
         hierarchy
         proc
+        memory
         miter -equiv -flatten -make_outputs gold gate miter
         hierarchy -top miter
         flatten

@@ -1,4 +1,4 @@
-"""The adders made of a family's cells against plain ones, proved with Yosys' models of the cells."""
+"""Adders made of a family's cells against plain ones, proved with Yosys' models of the cells."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -131,6 +131,10 @@ def fused(width: int) -> Build:
             for carries in ((None,) * 3, (carry, None, s), (None, carry, t)):
                 some = [(*pair, c) for pair, c in zip(pairs[1:4], carries, strict=True)]
                 totals += fused_adds(m, platform, some, width, carry_out=carry_out)
+        # A term as the carry, also where it takes the place of a carry out.
+        both = Term(lambda i, a, b: a & b, (s, t))
+        some = [(*pair, both) for pair in pairs[1:3]]
+        totals += fused_adds(m, platform, some, width, carry_out=True)
         # Signed numbers of different widths.
         a, b = port("a", signed(width)), port("b", signed(max(2, width - 2)))
         totals.append(fused_add(m, platform, plain(a), Term(choice, (s, b, a)), width + 2))

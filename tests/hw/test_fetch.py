@@ -35,7 +35,12 @@ UNIT_OPCODES = {Opcode[unit.name] for unit in Unit}
 
 def limits(config: CoreConfig) -> dict[str, int]:
     """Fields that this core limits further than their width does."""
-    return {"planes": config.planes, "last_lanes": config.lanes, "last_rows": config.rows}
+    return {
+        "planes": config.planes,
+        "ternary": int(config.ternary),
+        "last_lanes": config.lanes,
+        "last_rows": config.rows,
+    }
 
 
 def check_word(word: int, config: CoreConfig) -> Cause:
@@ -46,6 +51,8 @@ def check_word(word: int, config: CoreConfig) -> Cause:
         return error.cause
     tight = limits(config)
     if any(value > tight.get(name, value) for name, value in values.items()):
+        return Cause.OPERAND
+    if values.get("ternary") and (values["planes"], values["per_plane"]) != (1, 1):
         return Cause.OPERAND
     return Cause.NONE
 
@@ -350,14 +357,22 @@ def edges(config: CoreConfig) -> list[int]:
                 if 0 <= value <= top:
                     words.append(good & ~(top << position) | value << position)
             position += field.width
+    layer = {"ternary": 1, "per_plane": 1, "planes": 1, "last_lanes": 1, "last_rows": 1}
+    layer = {f.name: 0 for f in INSTRUCTIONS[Opcode.LAYER].fields} | {"group_size": 1} | layer
+    words += [encode(Opcode.LAYER, **layer | change) for change in ({}, {"planes": 2})]
+    words += [encode(Opcode.LAYER, **layer | {"per_plane": 0})]
     return words
 
 
-@pytest.mark.parametrize("width", [128, 512])
-def test_checker_agrees_with_the_table(width):
-    config = BUSES[width] if width == 128 else CoreConfig(rows=16, lanes=128, planes=8)
+@pytest.mark.parametrize("number", range(3))
+def test_checker_agrees_with_the_table(number):
+    config = (
+        CONFIG,
+        CoreConfig(rows=16, lanes=128, planes=8),
+        CoreConfig(rows=1, lanes=8, group=5, planes=3, ternary=True),
+    )[number]
     dut = Checker(config)
-    chance = random.Random(width)
+    chance = random.Random(number)
     words = edges(config) + list(range(256))
     words += [chance.choice(words) ^ 1 << chance.randrange(INSTRUCTION_BITS) for _ in range(500)]
 
