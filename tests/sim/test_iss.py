@@ -128,7 +128,7 @@ def test_ternary_shapes(depth: int, n: int, k: int, group_size: int, rows: int) 
     expected = bits_of(golden(layer, q, scale))
     for core in (config, PRESETS["default"]):
         program = compile_layer(layer, core, rows)
-        assert program.kind == ("ternary" if core.ternary else "planes")
+        assert program.kind == ("ternary" if core.ternary else "affine")
         assert bits_of(run_program(program, q, scale)) == expected
 
 
