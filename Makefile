@@ -7,12 +7,15 @@ SOURCES := hw sim verif fpga sw tests
 # Amaranth would silently take a system Yosys, whose output differs.
 export AMARANTH_USE_YOSYS := builtin
 
-.PHONY: help setup demo test lint format clean distclean system
+.PHONY: help setup demo test verify prove mutate lint format clean distclean system
 
 help:
 	@echo "make setup      create $(VENV) with the pinned packages"
 	@echo "make demo       run a quantised layer of a real checkpoint on the generated RTL"
 	@echo "make test       run all tests (ARGS=... is passed to pytest)"
+	@echo "make verify     the full regression: cocotb benches, random programs, faults (ARGS=...)"
+	@echo "make prove      the formal properties, for every input"
+	@echo "make mutate     single faults in the netlist: does the regression see them?"
 	@echo "make lint       check formatting, style and types"
 	@echo "make format     reformat the sources"
 	@echo "make clean      remove what was built (distclean: and $(VENV))"
@@ -26,7 +29,7 @@ system:
 $(STAMP): pyproject.toml | system
 	@echo "Installing the pinned packages into $(VENV) (a minute or two the first time)"
 	@test -x $(BIN)/pip || "$$(.ci/setup)" -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cluster,demo,fpga,test]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cluster,demo,fpga,test,verif]'
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml $(STAMP)
@@ -38,6 +41,15 @@ demo: setup
 
 test: setup
 	@$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10 $(ARGS)
+
+verify: setup
+	@$(BIN)/lutcore verify --full $(ARGS)
+
+prove: setup
+	@$(BIN)/lutcore prove $(ARGS)
+
+mutate: setup
+	@$(BIN)/lutcore mutate $(ARGS)
 
 lint: setup $(DEV_STAMP)
 	@$(BIN)/ruff format --check $(SOURCES)
