@@ -42,6 +42,8 @@ class _Engine(wiring.Component):
         To the write master.
     bus_idle
         Nothing outstanding on the bus.
+    read_owed
+        The memory owes a beat, or has not taken an address.
     """
 
     def __init__(self, config: CoreConfig) -> None:
@@ -69,6 +71,7 @@ class _Engine(wiring.Component):
                 "write_command": Out(requests),
                 "write_data": Out(stream.Signature(written)),
                 "bus_idle": In(1),
+                "read_owed": In(1),
                 "read_error": In(1),
                 "read_error_client": In(range(len(READERS))),
                 "write_error": In(1),
@@ -77,6 +80,7 @@ class _Engine(wiring.Component):
                 "progress": Out(1),
                 "stalled_at": Out(16),
                 "running_at": Out(16),
+                "unanswered_at": Out(16),
                 "states": Out(data.ArrayLayout(State, len(COUNTER_UNITS))),
                 "lookup": Out(1),
             }
@@ -345,7 +349,11 @@ class _Engine(wiring.Component):
         working = Cat(unit.state == State.BUSY for unit in units.values()).any()
         nest_moves = Cat(nest.o.valid & nest.o.ready for nest in nests.values()).any()
         m.d.sync += self.progress.eq(working | nest_moves)
-        m.d.sync += [self.stalled_at.eq(oldest), self.running_at.eq(oldest)]
+        m.d.sync += [
+            self.stalled_at.eq(oldest),
+            self.running_at.eq(oldest),
+            self.unanswered_at.eq(Mux(self.read_owed, reader, of[Unit.STY])),
+        ]
         return m
 
 
@@ -407,6 +415,7 @@ class Core(wiring.Component):
             engine.length.eq(settings["PROGRAM_LENGTH"]),
             engine.expect.eq(Cat(settings["EXPECT_LO"], settings["EXPECT_HI"])),
             engine.bus_idle.eq(bus_idle),
+            engine.read_owed.eq(reader.owed),
             engine.read_error.eq(reader.error),
             engine.read_error_client.eq(reader.error_client),
             engine.write_error.eq(writer.error),
@@ -420,6 +429,7 @@ class Core(wiring.Component):
             supervisor.bus_idle.eq(bus_idle),
             supervisor.stalled_at.eq(engine.stalled_at),
             supervisor.running_at.eq(engine.running_at),
+            supervisor.unanswered_at.eq(engine.unanswered_at),
             supervisor.budget.eq(Cat(settings["BUDGET_LO"], settings["BUDGET_HI"])),
             registers.busy.eq(supervisor.busy),
             registers.interrupt.eq(supervisor.interrupt),
@@ -428,6 +438,11 @@ class Core(wiring.Component):
             counters.select.eq(registers.counter_select),
             registers.counter_hit.eq(counters.hit),
             registers.counter_value.eq(counters.value),
+        ]
+        # A cycle late does not matter to the watches, but inputs of the core would be late.
+        m.d.sync += [
+            supervisor.bus_owed.eq(reader.owed | writer.owed),
+            supervisor.bus_moved.eq(reader.moved | writer.moved),
         ]
         # Simulations read this register by its name, for the timeline.
         trace_state = Signal.like(engine.states, name="trace_state")

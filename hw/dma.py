@@ -289,10 +289,14 @@ class ReadMaster(wiring.Component):
         Level: issue no further burst, drop requests, swallow what is outstanding.
     idle
         Nothing is outstanding on the bus, and no request waits.
+    owed, moved
+        It is the memory's turn: to take an address, or to send a beat; one of the two was
+        transferred.
     beat
         Strobe: a beat was transferred.
     error, error_client
-        Strobe: a beat came with SLVERR or DECERR; whose it was. Its data are delivered.
+        Strobe: a beat came with SLVERR or DECERR; whose it was. Its data are delivered. Without
+        the strobe, whose burst was the next to be answered.
     """
 
     def __init__(
@@ -310,6 +314,8 @@ class ReadMaster(wiring.Component):
                 "responses": Out(stream.Signature(response)).array(clients),
                 "abort": In(1),
                 "idle": Out(1),
+                "owed": Out(1),
+                "moved": Out(1),
                 "beat": Out(1),
                 "error": Out(1),
                 "error_client": Out(range(max(2, clients))),
@@ -362,6 +368,9 @@ class ReadMaster(wiring.Component):
             self.beat.eq(bus.rvalid & bus.rready),
             owners.r_en.eq(self.beat & bus.rlast),
             self.idle.eq(~owners.r_rdy & ~splitter.busy),
+            # A beat that is offered waits for the core.
+            self.owed.eq(owners.r_rdy & ~bus.rvalid),
+            self.moved.eq(self.beat | (bus.arvalid & bus.arready)),
         ]
         with m.If(self.beat):
             m.d.sync += [held_data.eq(bus.rdata), held_last.eq(bus.rlast & head.final)]
@@ -405,6 +414,9 @@ class WriteMaster(wiring.Component):
     idle
         Every burst that was issued has its response. A request that waits for data does not count:
         nothing is under way for it on the bus.
+    owed, moved
+        It is the memory's turn: to take an address or a beat, or to answer a burst that it has
+        whole; one of the three was transferred.
     beat
         Strobe: a beat was transferred.
     error
@@ -422,6 +434,8 @@ class WriteMaster(wiring.Component):
                 "i": In(stream.Signature(beat)),
                 "abort": In(1),
                 "idle": Out(1),
+                "owed": Out(1),
+                "moved": Out(1),
                 "beat": Out(1),
                 "error": Out(1),
             }
@@ -457,6 +471,9 @@ class WriteMaster(wiring.Component):
             answered.eq(bus.bvalid & bus.bready),
             self.beat.eq(bus.wvalid & bus.wready),
             self.idle.eq(unanswered == 0),
+            # Beats of an issued burst may be long in coming: then it is the core's turn.
+            self.owed.eq(bus.awvalid | bus.wvalid | ((unanswered != 0) & ~active)),
+            self.moved.eq((bus.awvalid & bus.awready) | self.beat | answered),
         ]
         with m.If(bus.wready):
             m.d.sync += bus.wvalid.eq(0)

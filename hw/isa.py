@@ -107,6 +107,7 @@ class Cause(enum.IntEnum):
     DEADLOCK = 11  # every unit waits
     BUDGET = 12  # the cycle budget is used up
     ABORT = 13  # stopped by the host
+    TIMEOUT = 14  # the bus does not answer
 
 
 class EncodingError(ValueError):

@@ -9,9 +9,10 @@ from lutcore.hw.isa import INSTRUCTIONS, Cause, Opcode, Token
 
 __all__ = ["ErrorPort", "Supervisor", "TokenBank"]
 
-#: Cycles without any progress and with an idle bus after which the core counts as deadlocked.
+#: Cycles without any progress, and without a debt of the bus, after which the core counts as
+#: deadlocked.
 DEADLOCK_CYCLES = 1024
-#: Cycles after which a bus that owes a response counts as hung.
+#: Cycles without any transfer after which a bus that owes one counts as hung.
 HUNG_CYCLES = 65_536
 
 
@@ -80,7 +81,8 @@ class Supervisor(wiring.Component):
     """Runs a program from start to done or stop.
 
     The first error is kept, with its instruction; then nothing new is put on the bus, what is
-    outstanding drains, the units are reset, and only then does the status say so.
+    outstanding drains, the units are reset, and only then does the status say so. A bus that
+    does not answer is an error too; the host hears of it at once, as there is nothing to wait for.
 
     Members
     -------
@@ -90,8 +92,12 @@ class Supervisor(wiring.Component):
         The program has ended.
     errors
         Reasons to stop, the first in the list wins.
-    progress, bus_idle, stalled_at
-        For the deadlock watch: something moved; nothing is outstanding; instruction to blame.
+    bus_idle
+        Nothing is outstanding.
+    progress, bus_owed, bus_moved
+        For the watches: a unit worked; it is the memory's turn; a channel of the bus transferred.
+    stalled_at, unanswered_at
+        Instruction to blame for a deadlock, and for a bus that does not answer.
     budget
         Cycles allowed, 0 for any number.
     run, abort, unit_reset
@@ -116,7 +122,10 @@ class Supervisor(wiring.Component):
                 "errors": In(data.ArrayLayout(ErrorPort, sources)),
                 "progress": In(1),
                 "bus_idle": In(1),
+                "bus_owed": In(1),
+                "bus_moved": In(1),
                 "stalled_at": In(instruction),
+                "unanswered_at": In(instruction),
                 "running_at": In(instruction),
                 "budget": In(64),
                 "run": Out(1),
@@ -138,18 +147,26 @@ class Supervisor(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         idle_for = Signal(range(DEADLOCK_CYCLES + 1))
-        drain_for = Signal(range(HUNG_CYCLES + 1))
+        silent_for = Signal(range(HUNG_CYCLES + 1))
         over_budget = Signal()
         # A register in the path: the comparison may be a cycle late.
         m.d.sync += over_budget.eq((self.budget != 0) & (self.cycles >= self.budget))
         stop = Signal(ErrorPort)
         deadlock = idle_for == DEADLOCK_CYCLES
+        hung = silent_for == HUNG_CYCLES
+        with m.If(~self.bus_owed | self.bus_moved):
+            m.d.sync += silent_for.eq(0)
+        with m.Elif(~hung):
+            m.d.sync += silent_for.eq(silent_for + 1)
         with m.If(over_budget):
             m.d.comb += [stop.valid.eq(1), stop.cause.eq(Cause.BUDGET)]
             m.d.comb += stop.instruction.eq(self.running_at)
         with m.If(deadlock):
             m.d.comb += [stop.valid.eq(1), stop.cause.eq(Cause.DEADLOCK)]
             m.d.comb += stop.instruction.eq(self.stalled_at)
+        with m.If(hung):
+            m.d.comb += [stop.valid.eq(1), stop.cause.eq(Cause.TIMEOUT)]
+            m.d.comb += stop.instruction.eq(self.unanswered_at)
         for source in reversed(list(self.errors)):
             with m.If(source.valid):
                 m.d.comb += stop.eq(source)
@@ -181,7 +198,7 @@ class Supervisor(wiring.Component):
             with m.State("RUN"):
                 m.d.comb += [self.busy.eq(1), self.run.eq(1)]
                 m.d.sync += self.cycles.eq(self.cycles + 1)
-                with m.If(self.progress | ~self.bus_idle):
+                with m.If(self.progress | self.bus_owed | self.bus_moved):
                     m.d.sync += idle_for.eq(0)
                 with m.Else():
                     m.d.sync += idle_for.eq(idle_for + 1)
@@ -190,7 +207,6 @@ class Supervisor(wiring.Component):
                         self.error.eq(stop.cause != Cause.ABORT),
                         self.cause.eq(stop.cause),
                         self.instruction.eq(stop.instruction),
-                        drain_for.eq(0),
                     ]
                     m.next = "DRAIN"
                 with m.Elif(self.finished):
@@ -204,10 +220,8 @@ class Supervisor(wiring.Component):
                     # have put a request on the bus, which nobody would own.
                     m.d.comb += [self.interrupt.eq(1), self.unit_reset.eq(1)]
                     m.next = "IDLE"
-                with m.Elif(drain_for == HUNG_CYCLES):
+                with m.Elif(hung):
                     # Only aresetn helps now; the host hears of it.
                     m.d.comb += self.interrupt.eq(~self.hung)
                     m.d.sync += self.hung.eq(1)
-                with m.Else():
-                    m.d.sync += drain_for.eq(drain_for + 1)
         return m

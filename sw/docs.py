@@ -22,6 +22,7 @@ from lutcore.hw.isa import (
     Token,
     Unit,
 )
+from lutcore.hw.supervisor import HUNG_CYCLES
 from lutcore.sw.files import write_file
 
 __all__ = ["csr_reference", "isa_reference", "write_references"]
@@ -56,6 +57,7 @@ _CAUSES = {
     Cause.DEADLOCK: "every unit waits for another",
     Cause.BUDGET: "the cycle budget is used up",
     Cause.ABORT: "stopped by the host",
+    Cause.TIMEOUT: f"the bus owes an answer, and has moved nothing for {HUNG_CYCLES:,} cycles",
 }
 
 

@@ -234,6 +234,15 @@ def write_fault(small: Small) -> int:
     return small.at(Opcode.STY)
 
 
+def results_missing(small: Small) -> int:
+    """MMA computes two tiles of three; STY waits for the third with a burst on the bus."""
+    number = small.at(Opcode.MMA) - 3
+    small.words[number] = encode(
+        Opcode.LOOP, unit=Unit.MMA, axis=Axis.N, auto=0, total=2, step=2, stride=0
+    )
+    return small.at(Opcode.STY)
+
+
 def full_already(small: Small) -> int:
     """Both activation slots are called full, so that LDX gives one too many."""
     small.words[0] = encode(Opcode.TOKEN, counter=Token.X_FULL, count=2)
@@ -279,6 +288,7 @@ STOPS = {
     "results not writable": Stop(Cause.WRITE_ERROR, write_fault),
     "no weight slot": Stop(Cause.DEADLOCK, starve(Token.W_FREE, Opcode.LDW)),
     "no activation slot": Stop(Cause.DEADLOCK, starve(Token.X_FREE, Opcode.LDX)),
+    "results missing": Stop(Cause.DEADLOCK, results_missing),
     "token overflow": Stop(Cause.TOKEN, replace(
         Opcode.TOKEN, lambda word: encode(Opcode.TOKEN, counter=Token.W_FREE, count=2), 3)),
     "slot given twice": Stop(Cause.TOKEN, full_already),

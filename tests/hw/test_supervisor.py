@@ -77,6 +77,7 @@ def drive(scenario: Scenario, sources: int = 3) -> None:
         ctx.set(dut.bus_idle, 1)
         ctx.set(dut.running_at, 77)
         ctx.set(dut.stalled_at, 78)
+        ctx.set(dut.unanswered_at, 79)
         await scenario(ctx, dut)
 
     simulate(dut, bench)
@@ -243,18 +244,20 @@ def test_abort_and_restart() -> None:
 
 
 def test_deadlock(watched) -> None:
-    """Neither progress nor anything outstanding, for all the cycles of the watch in a row."""
+    """Neither progress nor a debt of the bus, for all the cycles of the watch in a row.
+
+    A burst that waits for the core's own data is no debt of the bus.
+    """
 
     async def scenario(ctx, dut):
         await start(ctx, dut)
-        for signal, calm in ((dut.progress, 0), (dut.bus_idle, 1)):
-            ctx.set(dut.progress, 0)
-            ctx.set(dut.bus_idle, 1)
+        ctx.set(dut.progress, 0)
+        ctx.set(dut.bus_idle, 0)
+        for signal in (dut.progress, dut.bus_owed, dut.bus_moved):
             await ctx.tick().repeat(DEADLOCK - 5)
-            ctx.set(signal, 1 - calm)
-            await ctx.tick()
-            ctx.set(signal, calm)
+            await pulse(ctx, signal)
             assert not ctx.get(dut.draining)
+        ctx.set(dut.bus_idle, 1)
         assert DEADLOCK <= await interrupts(ctx, dut, DEADLOCK + 10) <= DEADLOCK + 2
         assert status(ctx, dut) == stopped(Cause.DEADLOCK, 78)
 
@@ -266,8 +269,34 @@ def test_a_bus_that_waits_is_no_deadlock(watched) -> None:
         await start(ctx, dut)
         ctx.set(dut.progress, 0)
         ctx.set(dut.bus_idle, 0)
-        await ctx.tick().repeat(5 * DEADLOCK)
-        assert ctx.get(dut.run)
+        ctx.set(dut.bus_owed, 1)
+        for _ in range(5):
+            await ctx.tick().repeat(HUNG - 5)
+            await pulse(ctx, dut.bus_moved)
+            assert ctx.get(dut.run)
+
+    drive(scenario)
+
+
+@pytest.mark.parametrize("progress", [0, 1])
+def test_a_bus_that_never_answers(watched, progress: int) -> None:
+    """The host hears of it while the program runs, and the core stays busy."""
+
+    async def scenario(ctx, dut):
+        await start(ctx, dut)
+        ctx.set(dut.progress, progress)
+        ctx.set(dut.bus_idle, 0)
+        ctx.set(dut.bus_owed, 1)
+        assert HUNG <= await interrupts(ctx, dut, HUNG + 10) <= HUNG + 3
+        hung = {**stopped(Cause.TIMEOUT, 79), "busy": 1, "draining": 1, "hung": 1}
+        for _ in range(2 * HUNG):
+            assert status(ctx, dut) == hung
+            assert not ctx.get(dut.interrupt)
+            await ctx.tick()
+        # A soft reset changes nothing.
+        await pulse(ctx, dut.soft_reset)
+        await ctx.tick().repeat(3)
+        assert status(ctx, dut) == hung
 
     drive(scenario)
 
@@ -299,6 +328,7 @@ def test_a_hung_bus(watched) -> None:
         await start(ctx, dut)
         ctx.set(dut.bus_idle, 0)
         await fail(ctx, dut, 0, Cause.READ_ERROR, 8)
+        ctx.set(dut.bus_owed, 1)
         assert HUNG <= await interrupts(ctx, dut, HUNG + 10) <= HUNG + 2
         now = status(ctx, dut)
         assert (now["hung"], now["busy"], now["draining"]) == (1, 1, 1)
@@ -306,6 +336,7 @@ def test_a_hung_bus(watched) -> None:
             assert not ctx.get(dut.interrupt)
             assert not ctx.get(dut.unit_reset)
             await ctx.tick()
+        ctx.set(dut.bus_owed, 0)
         ctx.set(dut.bus_idle, 1)
         await interrupts(ctx, dut, 3)
         assert status(ctx, dut) == {**stopped(Cause.READ_ERROR, 8), "hung": 1}
