@@ -34,13 +34,19 @@ class TableMux(BaselineArray):
         k, activations per table, 2 to 4.
     symmetric
         ±1-coded halves of tables and relative signs, or {0,1}-coded whole tables.
+    offline
+        Symmetric tables: weights come as indices and relative signs, or else as they are, and
+        every lane makes indices of them.
     """
 
-    def __init__(self, spec: ArraySpec, *, group: int, symmetric: bool) -> None:
+    def __init__(
+        self, spec: ArraySpec, *, group: int, symmetric: bool, offline: bool = True
+    ) -> None:
         if not 2 <= group <= 4:
             raise ValueError(f"group must be in 2..4, not {group}")
         self.group = group
         self.symmetric = symmetric
+        self.offline = offline
         super().__init__(
             spec,
             weight_bits=spec.columns,
@@ -57,16 +63,19 @@ class TableMux(BaselineArray):
 
     def lane_word(self, codes: np.ndarray, plane: int) -> int:
         bits = [int(code) >> plane & 1 for code in codes]
-        if not self.symmetric:
-            return pack(bits, 1)
-        word: list[int] = []
-        minus: list[int] = []
+        coded = self._coded(bits) if self.symmetric and self.offline else bits
+        return pack([bit & 1 for bit in coded], 1)
+
+    def _coded(self, bits: Sequence[Any]) -> list[Any]:
+        """Indices and relative signs of a lane's weights: of numbers, or of signals."""
+        word: list[Any] = []
+        minus: list[Any] = []
         for g, columns in enumerate(self.tables):
             *others, top = (bits[c] for c in columns)
-            minus.append(1 - top)
+            minus.append(1 ^ top)
             word += [bit ^ minus[g] for bit in others]
             word.append(minus[g] ^ (minus[g & g - 1] if g else 0))
-        return pack(word, 1)
+        return word
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -86,6 +95,14 @@ class TableMux(BaselineArray):
         tables = self.tables
         stages = ceil_div((len(tables) - 1).bit_length(), 2)
         weights = self.weight_lines(m)
+        if not self.offline:
+            weights = [
+                [
+                    Line(m, Value.cast(bit)[0], f"coded_{n}_{i}")
+                    for i, bit in enumerate(self._coded([line.at(0) for line in lines]))
+                ]
+                for n, lines in enumerate(weights)
+            ]
         signs: list[list[Any]] = [
             [lines[t[-1]].at(2 + sign_delay(g, stages)) for g, t in enumerate(tables)]
             for lines in weights

@@ -79,7 +79,11 @@ def density(
         ),
     ] = True,
     core: Annotated[
-        bool, typer.Option("--core/--no-core", help="Also count the whole core, by unit.")
+        bool,
+        typer.Option(
+            "--core/--no-core",
+            help="Also count the whole core, by unit; cells: also measure the paper's claims.",
+        ),
     ] = True,
     liberty: Annotated[
         Path | None,

@@ -16,13 +16,15 @@ __all__ = ["synthesise_cells"]
 
 #: Loads of one net; buffer trees take what is above it.
 _FANOUT = 12
-# Memories become flip-flops and multiplexers in `synth`.
+# Memories become flip-flops and multiplexers in `synth`. Where operands can be shared, `opt -full`
+# leaves multiplexers of the kind that is not of gates: hence the second `simplemap`.
 _FLOW = f"""\
 read_verilog design.v
 synth -flatten -noabc -top {{top}} -run :check
 select -write clocks.txt i:* t:$_*DFF*_ %ci1:+[C] %i
 dfflibmap -liberty cells.lib
 opt -full
+simplemap
 abc -liberty cells.lib {{constraints}} -script +strash;&get,-n;&fraig,-x;&dch,-f;&nf;&put;topo;\
 buffer,-p,-N,{_FANOUT};upsize;dnsize;stime,-d
 setundef -zero

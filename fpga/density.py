@@ -90,7 +90,8 @@ SIZES = {
     "xc7": Size(1, 16, 128),
     "ecp5": Size(2, 16, 64),
     "ice40": Size(1, 8, 16),
-    "cells": Size(2, 8, 16),
+    # As many products as the paper's array, and columns for one weight of eight bits.
+    "cells": Size(2, 32, 8),
 }
 
 # Store, form and group of the tables worth comparing. LUT RAM is 16 deep on ecp5 and 32 or 64 on
@@ -249,6 +250,7 @@ def contenders(workload: Workload, target: str, size: Size) -> Iterator[Contende
             table_store=store,
             table_form=form,
             ternary=workload.ternary,
+            tiles=_tiles(workload, target, form, group),
             run=max(ceil_div(max(GROUPS), columns) * group, depth * group),
         )
         name = "table" if store == "distributed" else "table multiplexer"
@@ -257,6 +259,17 @@ def contenders(workload: Workload, target: str, size: Size) -> Iterator[Contende
     bare = Contender(workload, target, "", "", size)
     for baseline in baselines(spec_of(bare), target):
         yield replace(bare, letter=baseline.letter, name=baseline.name, dsp=baseline.dsp)
+
+
+def _tiles(workload: Workload, target: str, form: str, group: int) -> int:
+    """Accumulators per lane and row: on cells, where each is a register, no more than hide the fill.
+
+    0: as the configuration derives them.
+    """
+    if target != "cells":
+        return 0
+    entries = CoreConfig(group=group, table_form=form, ternary=workload.ternary).entries
+    return max(workload.bits, ceil_div(entries, workload.bits))
 
 
 @cache

@@ -29,14 +29,25 @@ def best(scores: Iterable[Score], letters: Sequence[str] | None = None) -> Score
     return min(some, key=lambda score: score.effective(GROUPS[0]), default=None)
 
 
+def _is_table(score: Score) -> bool:
+    """Whether a contender is on the tables' side.
+
+    Where there are no LUTs, the multiplexer of the paper is the table, and the array that the
+    generator makes is one around it: with tables that are filled while others are in use, and
+    accumulators for several tiles.
+    """
+    contender = score.contender
+    return contender.letter == "LUT" or (contender.target == "cells" and contender.letter == "c")
+
+
 def tables_best(scores: Sequence[Score]) -> Score | None:
-    """The best LUT array."""
-    return best([score for score in scores if score.contender.letter == "LUT"])
+    """The best array of tables."""
+    return best([score for score in scores if _is_table(score)])
 
 
 def baseline_best(scores: Sequence[Score]) -> Score | None:
-    """The strongest baseline."""
-    return best([score for score in scores if score.contender.letter != "LUT"])
+    """The strongest of what tables replace."""
+    return best([score for score in scores if not _is_table(score)])
 
 
 def verdict(workload: Workload, scores: Sequence[Score]) -> str:

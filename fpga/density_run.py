@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -13,6 +14,9 @@ from lutcore.fpga import density, density_report
 from lutcore.fpga.density import SIZES, Contender, Score, Size, Workload
 from lutcore.hw.config import PRESETS
 from lutcore.sw.files import write_file
+
+if TYPE_CHECKING:
+    from lutcore.fpga.claims import Claim
 
 __all__ = ["run"]
 
@@ -54,13 +58,37 @@ def run(
         with Console(stderr=True).status("Synthesising the core by unit"):
             units = core_units(PRESETS["default"], target)
         typer.echo(units_table("default", target, units), nl=False)
+    claims = []
+    if core and target == "cells":
+        claims = _claims(scores, jobs, liberty)
     routed = []
     if route and target == "ecp5":
         from lutcore.fpga.density_route import route_best, routes_table
 
         routed = route_best(scores, Console(stderr=True))
         typer.echo(routes_table(routed), nl=False)
-    _write(scores, {"core_by_unit": units, "routed": routed}, json_file, plot_file)
+    more = {"core_by_unit": units, "routed": routed, "claims": [c.as_dict() for c in claims]}
+    _write(scores, more, json_file, plot_file)
+
+
+def _claims(scores: Sequence[Score], jobs: int, liberty: Path | None) -> "list[Claim]":
+    """The paper's claims, with the activations of the first workload."""
+    from lutcore.fpga.claims import claims_table, measure, units, widths
+
+    work = scores[0].contender.workload
+    with _progress() as progress:
+        task = progress.add_task("The paper's claims: synthesising", total=len(units()))
+        found = measure(
+            work.activation,
+            jobs=jobs,
+            liberty=liberty,
+            bits=work.bits,
+            done=lambda: progress.advance(task),
+        )
+    typer.echo(claims_table(found, work), nl=False)
+    by_width = list(widths(scores))
+    typer.echo(claims_table(by_width), nl=False)
+    return found + by_width
 
 
 def _tuple(size: Size) -> tuple[int, int, int]:
@@ -109,17 +137,21 @@ def _form(contender: Contender) -> tuple[str, str, bool]:
 
 
 def _score(some: list[Contender], title: str, jobs: int, liberty: Path | None) -> list[Score]:
+    with _progress() as progress:
+        task = progress.add_task(title, total=len(some))
+        return density.score_all(
+            some, jobs=jobs, liberty=liberty, done=lambda _: progress.advance(task)
+        )
+
+
+def _progress() -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(title, total=len(some))
-        return density.score_all(
-            some, jobs=jobs, liberty=liberty, done=lambda _: progress.advance(task)
-        )
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def _write(

@@ -15,10 +15,6 @@ from lutcore.hw.table import SetTag, TableFill
 
 __all__ = ["LutArray", "Use", "array_verilog", "measure_use"]
 
-#: Output tiles per table set, of which DESIGN asks at least 16 where figures are counted.
-TILES = 16
-
-
 class LutArray(Elaboratable):
     """Table fill, tables, lanes, trees, planes, accumulators, finished sums, and their control.
 
@@ -89,6 +85,8 @@ class Use:
 def measure_use(config: CoreConfig, planes: int, group_size: int, *, trits: bool = False) -> Use:
     """Simulate the array with weights and activations always there and sums always taken.
 
+    A table set serves as many output tiles as the array has accumulators.
+
     One row of eight lanes is simulated: control does not depend on their number. All results are
     compared with numpy.
 
@@ -132,7 +130,7 @@ class _Run:
         self.x = rng.integers(-high, high, shape)
         self.x[:, group_size:] = 0
         codes = (-1, 2) if trits else (0, 1 << planes)
-        self.codes = rng.integers(*codes, (self.groups, TILES, config.lanes, shape[1]))
+        self.codes = rng.integers(*codes, (self.groups, self.config.tiles, config.lanes, shape[1]))
 
     def run(self) -> Use:
         self.dut = LutArray(self.config)
@@ -145,10 +143,10 @@ class _Run:
         sim.add_testbench(self._collect)
         sim.run()
         self._check()
-        words = self.steps * TILES * self.planes
+        words = self.steps * self.config.tiles * self.planes
         cycles = self.issued[2 * words] - self.issued[0]
         columns = 2 * self.size
-        useful = columns * TILES * self.planes
+        useful = columns * self.config.tiles * self.planes
         return Use(cycles, columns, 2 * self.steps, useful / (cycles * self.step))
 
     async def _feed(self, ctx) -> None:
@@ -160,7 +158,7 @@ class _Run:
                 left = self.size - step * self.step
                 places = self.config.group * ceil_div(left, ternary.GROUP) if self.trits else left
                 tag = {
-                    "tiles": TILES,
+                    "tiles": self.config.tiles,
                     "run_first": step == 0,
                     "run_last": step == self.steps - 1,
                     "body_first": 0,
@@ -199,7 +197,7 @@ class _Run:
     def _words(self):
         for group in range(self.groups):
             for step in range(self.steps):
-                for tile in range(TILES):
+                for tile in range(self.config.tiles):
                     codes = self.codes[group, tile, :, step * self.step :][:, : self.step]
                     for plane in reversed(range(self.planes)):
                         yield self._word(codes, plane, self.size - step * self.step)
@@ -232,7 +230,7 @@ class _Run:
         """Sums, taken as soon as they are there."""
         array = self.dut.array
         ctx.set(array.o_pop, 0)
-        while len(self.sums) < self.groups * TILES:
+        while len(self.sums) < self.groups * self.config.tiles:
             ctx.set(array.o_pop, ctx.get(array.o_valid))
             if ctx.get(array.o_valid):
                 self.sums.append(np.array([ctx.get(v) for v in array.o_sums]))
