@@ -5,6 +5,7 @@
 //   LUTCORE_BEAT_BYTES  bytes per beat of m_axi
 //   LUTCORE_SETTLE      1 if the model has combinational feedback and wants repeated evaluation
 //   LUTCORE_TRACE       name of the member that holds the units' states, if the core has one
+//   LUTCORE_SELECT      name of an input that selects a variant of the design, if it has one
 //
 // One clock cycle is one evaluation. The generated model computes everything from the registers'
 // current values, so evaluating once at a rising edge yields the outputs of the ending cycle
@@ -39,6 +40,9 @@ enum Fault : uint32_t {
     kWriteSlaveError,
     kWriteDecodeError,
     kWriteHang,
+    kReadAddressHang,
+    kWriteAddressHang,
+    kWriteDataHang,
 };
 
 enum Status : int32_t { kDone = 0, kIrq = 1, kViolation = 2, kTimeout = 3 };
@@ -75,6 +79,7 @@ struct lutcore_options {
     uint64_t fault_burst;
     uint32_t fault_kind;
     uint32_t trace;
+    uint32_t select;
 };
 
 struct lutcore_stats {
@@ -138,6 +143,9 @@ public:
           stall_below_(uint64_t(options.stall_probability * 4294967296.0)),
           credit_gain_(int64_t(options.bandwidth * double(kOneBeat))), credit_(2 * kOneBeat) {
         set(dut_.p_aresetn, 0);
+#ifdef LUTCORE_SELECT
+        set(dut_.LUTCORE_SELECT, options.select);
+#endif
         poison_read_data();
     }
 
@@ -161,10 +169,11 @@ public:
         return kDone;
     }
 
-    int32_t write_csr(uint32_t offset, uint32_t value, uint64_t max_cycles, uint32_t *response) {
+    int32_t write_csr(uint32_t offset, uint32_t value, uint32_t strobe, uint64_t max_cycles,
+                      uint32_t *response) {
         set(dut_.p_s__axi__awaddr, offset);
         set(dut_.p_s__axi__wdata, value);
-        set(dut_.p_s__axi__wstrb, 15);
+        set(dut_.p_s__axi__wstrb, strobe);
         host_address_ = host_data_ = kWaiting;
         host_write_ = true;
         for (uint64_t i = 0; i < max_cycles && host_write_; ++i)
@@ -295,6 +304,8 @@ private:
         if (get(dut_.p_m__axi__arvalid)) fail("m_axi AR", "valid during reset");
         if (get(dut_.p_m__axi__awvalid)) fail("m_axi AW", "valid during reset");
         if (get(dut_.p_m__axi__wvalid)) fail("m_axi W", "valid during reset");
+        if (get(dut_.p_s__axi__bvalid)) fail("s_axi B", "valid during reset");
+        if (get(dut_.p_s__axi__rvalid)) fail("s_axi R", "valid during reset");
     }
 
     void drive_memory() {
@@ -303,7 +314,9 @@ private:
         credit_ = std::min(credit_ + credit_gain_, 2 * kOneBeat);
         const bool credit = credit_ >= kOneBeat;
 
-        set(dut_.p_m__axi__arready, reads_.size() < kMaxOutstanding && !stall());
+        set(dut_.p_m__axi__arready,
+            reads_.size() < kMaxOutstanding && !hangs(kReadAddressHang, stats.read_bursts) &&
+                !stall());
         if (!read_offered_ && credit && !reads_.empty() &&
             reads_.front().ready_at <= stats.cycles && !stall()) {
             read_offered_ = true;
@@ -312,14 +325,23 @@ private:
         set(dut_.p_m__axi__rvalid, read_offered_);
 
         set(dut_.p_m__axi__awready,
-            writes_.size() + responses_.size() < kMaxOutstanding && !stall());
-        set(dut_.p_m__axi__wready, credit && !writes_.empty() && !stall());
+            writes_.size() + responses_.size() < kMaxOutstanding &&
+                !hangs(kWriteAddressHang, stats.write_bursts) && !stall());
+        // A burst whose address is taken counts already.
+        set(dut_.p_m__axi__wready,
+            credit && !writes_.empty() &&
+                !hangs(kWriteDataHang, stats.write_bursts - writes_.size()) && !stall());
         if (!response_offered_ && !responses_.empty() &&
             responses_.front().ready_at <= stats.cycles && !stall()) {
             response_offered_ = true;
             set(dut_.p_m__axi__bresp, responses_.front().response);
         }
         set(dut_.p_m__axi__bvalid, response_offered_);
+    }
+
+    // Whether a channel has stopped for good, with `burst` as the next one that it is about.
+    bool hangs(Fault kind, uint64_t burst) const {
+        return options_.fault_kind == kind && burst >= options_.fault_burst;
     }
 
     bool in_memory(uint64_t address) const {
@@ -538,8 +560,9 @@ LUTCORE_EXPORT int32_t lutcore_run(Simulation *s, uint64_t cycles, int32_t until
 }
 
 LUTCORE_EXPORT int32_t lutcore_write_csr(Simulation *s, uint32_t offset, uint32_t value,
-                                         uint64_t max_cycles, uint32_t *response) {
-    return s->write_csr(offset, value, max_cycles, response);
+                                         uint32_t strobe, uint64_t max_cycles,
+                                         uint32_t *response) {
+    return s->write_csr(offset, value, strobe, max_cycles, response);
 }
 
 LUTCORE_EXPORT int32_t lutcore_read_csr(Simulation *s, uint32_t offset, uint64_t max_cycles,

