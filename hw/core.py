@@ -5,12 +5,12 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.array import ArrayUnit
-from lutcore.hw.axi import Axi4, Axi4Lite, forward
+from lutcore.hw.axi import ADDRESS_WIDTH, Axi4, Axi4Lite, forward
 from lutcore.hw.buffers import SlotBuffer
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.csr import COUNTER_UNITS, Region
 from lutcore.hw.csr_file import CounterBank, CsrFile, event_bits, status_word
-from lutcore.hw.dma import ReadMaster, Window, WriteMaster, command_layout
+from lutcore.hw.dma import REGION_ALIGNMENT, ReadMaster, Window, WriteMaster, command_layout
 from lutcore.hw.fetch import Fetch
 from lutcore.hw.isa import INSTRUCTIONS, Cause, Opcode, Token, Unit
 from lutcore.hw.loaders import ActivationLoader, WeightLoader, write_signature
@@ -36,6 +36,8 @@ class _Engine(wiring.Component):
         From the supervisor.
     length, expect, bases, sizes
         Settings of the host.
+    unaligned
+        A base is none that the bus can address, or that a window can add to.
     commands, responses
         To the read master, per client.
     write_command, write_data
@@ -66,6 +68,7 @@ class _Engine(wiring.Component):
                 "expect": In(64),
                 "bases": In(data.ArrayLayout(40, regions)),
                 "sizes": In(data.ArrayLayout(32, regions)),
+                "unaligned": In(1),
                 "commands": Out(requests).array(len(READERS)),
                 "responses": In(stream.Signature(response)).array(len(READERS)),
                 "write_command": Out(requests),
@@ -87,7 +90,7 @@ class _Engine(wiring.Component):
         )
 
     #: Reasons to stop that come from the engine; see ``elaborate``.
-    error_sources = 14
+    error_sources = 16
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -186,6 +189,7 @@ class _Engine(wiring.Component):
             nests[Unit.LDX].advance.eq(ldx.advance),
             nests[Unit.LDX].next_address.eq(ldx.next_address),
             nests[Unit.STY].advance.eq(store.advance),
+            nests[Unit.STY].next_address.eq(store.next_address),
             table.fields.eq(fields[Unit.MMA]),
             ldw.fields.eq(fields[Unit.LDW]),
             ldx.fields.eq(fields[Unit.LDX]),
@@ -203,6 +207,8 @@ class _Engine(wiring.Component):
         wiring.connect(m, scale.o, final.i)
         wiring.connect(m, final.o, store.i)
         m.d.comb += [
+            store.i_row_end.eq(final.o_row_end),
+            store.i_tile_end.eq(final.o_tile_end),
             array.write_enable.eq(table.write_enable),
             array.write_address.eq(table.write_address),
             array.write_data.eq(table.write_data),
@@ -309,10 +315,20 @@ class _Engine(wiring.Component):
             fetch.instruction,
             Mux(self.read_error_client == READERS.index("ldx"), of[Unit.LDX], of[Unit.LDW]),
         )
+        # A program without a layer has no sizes; MMA does not know where a block of activations ends.
+        sized = Cat(fetch.start[unit] for unit in (Unit.LDW, Unit.MMA, Unit.STY)).any()
+        unfit = (sized & (fetch.layer.planes == 0)) | (
+            fetch.loop_valid[Unit.MMA] & fetch.loop.auto
+        )
+        # Bases are looked at together with the program's length and fingerprint.
+        checking = Signal()
+        m.d.sync += checking.eq(self.launch)
         over = tokens.overflow
         free_over = Cat(over[Token[f"{n}_FREE"]] for n in "WSXB").any()
         reasons = [
             fetch.error,
+            because(checking & self.unaligned, Cause.REGION, fetch.instruction),
+            because(unfit, Cause.OPERAND, fetch.instruction),
             because(self.read_error, Cause.READ_ERROR, reader),
             because(self.write_error, Cause.WRITE_ERROR, of[Unit.STY]),
             because(windows["fetch"].error, Cause.BOUNDS, fetch.instruction),
@@ -347,6 +363,7 @@ class _Engine(wiring.Component):
         }
         m.d.comb += [self.states[i].eq(units[name].state) for i, name in enumerate(COUNTER_UNITS)]
         working = Cat(unit.state == State.BUSY for unit in units.values()).any()
+        working = working | ldw.counting
         nest_moves = Cat(nest.o.valid & nest.o.ready for nest in nests.values()).any()
         m.d.sync += self.progress.eq(working | nest_moves)
         m.d.sync += [
@@ -408,6 +425,9 @@ class Core(wiring.Component):
                 ),
                 engine.sizes[region].eq(settings[f"{region.name}_SIZE"]),
             ]
+        low_bits = Cat(settings[f"{r.name}_BASE_LO"][:REGION_ALIGNMENT] for r in Region)
+        high_bits = Cat(settings[f"{r.name}_BASE_HI"][ADDRESS_WIDTH - 32 :] for r in Region)
+        m.d.comb += engine.unaligned.eq(low_bits.any() | high_bits.any())
         bus_idle = Signal()
         m.d.comb += [
             bus_idle.eq(reader.idle & writer.idle),

@@ -24,7 +24,14 @@ from lutcore.hw.axi import (
     Axi4Write,
 )
 
-__all__ = ["BEATS_WIDTH", "ReadMaster", "Window", "WriteMaster", "command_layout"]
+__all__ = [
+    "BEATS_WIDTH",
+    "REGION_ALIGNMENT",
+    "ReadMaster",
+    "Window",
+    "WriteMaster",
+    "command_layout",
+]
 
 #: Bits of the length of a request, in beats or bytes.
 BEATS_WIDTH = 24

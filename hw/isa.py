@@ -108,6 +108,7 @@ class Cause(enum.IntEnum):
     BUDGET = 12  # the cycle budget is used up
     ABORT = 13  # stopped by the host
     TIMEOUT = 14  # the bus does not answer
+    REGION = 15  # a region's base is not aligned, or beyond the addresses of the bus
 
 
 class EncodingError(ValueError):
@@ -222,7 +223,7 @@ _TABLE = (
         "wait until the unit is idle; push (axis, auto, total, step, stride) onto its nest", (
         Field("unit", 2, "unit whose next instruction carries the loop", choices=Unit),
         Field("axis", 2, "what the loop splits", choices=Axis, high=2),
-        Field("auto", 1, "1: the next iteration goes on at the address where the last ended"),
+        Field("auto", 1, "1: the next iteration goes on where the last ended; not for mma"),
         Field("total", 20, "extent of the axis; ignored where an outer loop already splits it"),
         Field("step", 20, "extent of one iteration; the last one takes what is left", low=1),
         Field("stride", 40, "bytes (MMA: buffer words) from iteration to iteration", signed=True))),

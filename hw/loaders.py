@@ -216,6 +216,11 @@ class WeightLoader(wiring.Component):
         Tokens: free slots; ``give`` announces an assigned slot to the reader.
     weights, scales, biases
         To the buffers.
+    operand_error
+        A block of more tiles, scales or codes than there is room for. Codes in short runs, which
+        fill words in part, are found too many only when the last word is full.
+    counting
+        A block is being measured, which takes a cycle for each of its groups.
     """
 
     def __init__(
@@ -246,6 +251,7 @@ class WeightLoader(wiring.Component):
                 "scales": Out(scale_write),
                 "biases": Out(bias_write),
                 "operand_error": Out(1),
+                "counting": Out(1),
                 "active": Out(1),
                 "state": Out(State),
             }
@@ -266,7 +272,7 @@ class WeightLoader(wiring.Component):
         tiles = body.n[:7]
         planes_total = Signal(11)  # tiles * planes
         lines = Signal(4)  # of a chunk
-        code_bytes = Signal(36)
+        places = Signal(31)  # of all the words of a step, over all steps
         scale_lines = Signal(36)
         tag = Signal(BlockTag)
         with_scales, with_bias = Signal(), Signal()
@@ -304,14 +310,16 @@ class WeightLoader(wiring.Component):
                         m.next = "COUNT"
             with m.State("COUNT"):
                 # Groups of the block, by subtraction: their division would cost a divider.
-                m.d.sync += groups.eq(groups + 1)
+                # Where they are too many for their counter, they are for the buffer.
+                m.d.sync += groups.eq(Mux(groups.all(), groups, groups + 1))
+                m.d.comb += self.counting.eq(1)
                 with m.If(counted > layer.group_size):
                     m.d.sync += counted.eq(counted - layer.group_size)
                 with m.Else():
                     m.next = "MULTIPLY"
             with m.State("MULTIPLY"):
                 m.d.sync += [
-                    code_bytes.eq((planes_total * body.k) * (cfg.lanes // 8)),
+                    places.eq(planes_total * body.k),
                     scale_lines.eq(((groups * tiles) * (lines << wide)) * cfg.chunks),
                 ]
                 m.next = "SECTIONS"
@@ -321,11 +329,16 @@ class WeightLoader(wiring.Component):
                     tag.scale_beats.eq(
                         Mux(with_scales, beats_of(scale_lines * (2 * cfg.scale_lanes)), 0)
                     ),
-                    tag.code_beats.eq(beats_of(code_bytes)),
+                    tag.code_beats.eq(beats_of(places * (cfg.lanes // 8))),
                     tag.columns.eq(body.k),
                     tag.words.eq(planes_total),
                 ]
-                with m.If(with_scales & (scale_lines > cfg.scale_words)):
+                # Codes that would not even fit if all steps were full: their beats may be too many
+                # for a request. UNPACKER finds the others.
+                with m.If(
+                    (with_scales & (scale_lines > cfg.scale_words))
+                    | (places > cfg.weight_words * cfg.step)
+                ):
                     m.d.comb += self.operand_error.eq(1)
                 with m.Else():
                     m.next = "TOTAL"

@@ -40,6 +40,8 @@ class FinalUnit(wiring.Component):
         Bias slot tokens.
     o
         F float32; those past the end of a row are undefined.
+    o_row_end, o_tile_end
+        Beside ``o``: its results are the last of a row, and of a row tile.
     """
 
     def __init__(self, config: CoreConfig) -> None:
@@ -63,6 +65,8 @@ class FinalUnit(wiring.Component):
                 "b_take": Out(1),
                 "b_give": Out(1),
                 "o": Out(stream.Signature(data.ArrayLayout(32, config.final_lanes))),
+                "o_row_end": Out(1),
+                "o_tile_end": Out(1),
                 "active": Out(1),
                 "state": Out(State),
             }
@@ -171,12 +175,14 @@ class FinalUnit(wiring.Component):
 
         # Cycle 1: sums and bias arrive; everything behind moves with `en`.
         valid_1 = Signal()
+        ends_1 = Signal(2)
         part_1 = Signal.like(part)
         item_1 = Signal(range(max(2, bias_items)))
         scale_1 = Signal(32)
         with m.If(en):
             m.d.sync += [
                 valid_1.eq(issue),
+                ends_1.eq(Cat(row_end, row_end & rows_end)),
                 part_1.eq(part),
                 item_1.eq(bias_item[: (bias_items - 1).bit_length()]),
                 scale_1.eq(scales[row]),
@@ -186,17 +192,21 @@ class FinalUnit(wiring.Component):
         sums_2 = Signal(cfg.final_lanes * cfg.sum_width)
         biases_2 = Signal(32 * cfg.final_lanes)
         valid_2 = Signal()
+        ends_2 = Signal(2)
         scale_2 = Signal(32)
         with m.If(en):
             m.d.sync += [
                 sums_2.eq(sums),
                 biases_2.eq(biases),
                 valid_2.eq(valid_1),
+                ends_2.eq(ends_1),
                 scale_2.eq(scale_1),
             ]
         lanes = []
         for lane in range(cfg.final_lanes):
-            m.submodules[f"lane_{lane}"] = final = Finaliser(sum_width=cfg.sum_width)
+            tag_width = 2 if lane == 0 else 0
+            final = Finaliser(sum_width=cfg.sum_width, tag_width=tag_width)
+            m.submodules[f"lane_{lane}"] = final
             m.d.comb += [
                 final.en.eq(en),
                 final.i_valid.eq(valid_2),
@@ -208,6 +218,10 @@ class FinalUnit(wiring.Component):
                 self.o.payload[lane].eq(final.o_y),
             ]
             lanes.append(final)
+        m.d.comb += [
+            lanes[0].i_tag.eq(ends_2),
+            Cat(self.o_row_end, self.o_tile_end).eq(lanes[0].o_tag),
+        ]
         in_flight = Signal(range(64))
         m.d.sync += in_flight.eq(in_flight + issue - (self.o.valid & self.o.ready))
         m.d.comb += [
@@ -229,14 +243,19 @@ class StoreUnit(wiring.Component):
 
     Members
     -------
-    body, advance
-        Bodies of the STY instruction; a strobe for the next.
+    body, advance, next_address
+        Bodies of the STY instruction; a strobe for the next, and the address of the row behind
+        the body's last one.
     i
         F results per transfer, in the order of FINAL.
+    i_row_end, i_tile_end
+        Beside ``i``: its results are the last of a row, and of a row tile.
     command
         Byte offset in the result region and length of a row's part, to be checked and written.
     o
         Beats with their strobes.
+    operand_error
+        A body that is misaligned or too wide, or whose rows are not those that were computed.
     """
 
     def __init__(self, config: CoreConfig) -> None:
@@ -246,7 +265,10 @@ class StoreUnit(wiring.Component):
                 "layer": In(INSTRUCTIONS[Opcode.LAYER].layout),
                 "body": In(stream.Signature(body_layout())),
                 "advance": Out(1),
+                "next_address": Out(40),
                 "i": In(stream.Signature(data.ArrayLayout(32, config.final_lanes))),
+                "i_row_end": In(1),
+                "i_tile_end": In(1),
                 "command": Out(stream.Signature(data.StructLayout({"offset": 40, "bytes": 24}))),
                 "o": Out(
                     stream.Signature(
@@ -292,6 +314,7 @@ class StoreUnit(wiring.Component):
             self.command.payload.bytes.eq(channels << 2),
             self.i.ready.eq(gathering & (~full | self.o.ready)),
             take.eq(self.i.valid & self.i.ready),
+            self.next_address.eq(address + layer.row_stride),
         ]
         with m.FSM():
             with m.State("IDLE"):
@@ -319,8 +342,10 @@ class StoreUnit(wiring.Component):
                     m.next = "DATA"
             with m.State("DATA"):
                 m.d.comb += gathering.eq(1)
+                other_row = (ends != self.i_row_end) | (ends & (row_last != self.i_tile_end))
+                m.d.comb += self.operand_error.eq(take & other_row)
                 with m.If(take & ends):
-                    m.d.sync += [row.eq(row + 1), address.eq(address + layer.row_stride)]
+                    m.d.sync += [row.eq(row + 1), address.eq(self.next_address)]
                     with m.If(row_last):
                         m.d.comb += [self.body.ready.eq(1), self.advance.eq(1)]
                         m.next = "IDLE"

@@ -254,7 +254,8 @@ class TableUnit(wiring.Component):
     o_set, o_run, o_rows
         Table sets to ARRAY, runs to SCALE, row scales (of finished row tiles) to FINAL.
     operand_error
-        A run longer than the accumulators are wide for, or too many tiles.
+        A run longer than the accumulators are wide for, too many tiles, or loops that do not end
+        together with a sum slot.
     """
 
     def __init__(self, config: CoreConfig) -> None:
@@ -407,7 +408,17 @@ class TableUnit(wiring.Component):
                 reader.seek_word.eq(self.body.payload.address),
             ]
             entries = Mux(layer.per_plane, self.body.payload.n * layer.planes, self.body.payload.n)
-            m.d.comb += self.operand_error.eq((first_of > cfg.run) | (entries > cfg.tiles))
+            # All of K has to be summed within a sum slot, and nothing else but row tiles: in the
+            # last iteration over those (if they are the innermost loop), K ends where the slot does.
+            loops = self.body.payload
+            over_rows = loops.inner_r & (loops.inner > fields.t_level)
+            last_rows = ~over_rows | first_at(loops.last, (loops.inner - 1)[: len(loops.inner)])
+            ends = first_at(loops.last, fields.t_level)
+            m.d.comb += self.operand_error.eq(
+                (first_of > cfg.run)
+                | (entries > cfg.tiles)
+                | (last_rows & (ends != loops.k_last))
+            )
         with m.Elif(finish):
             m.d.sync += held.eq(0)
         with m.Elif(reader.issue):

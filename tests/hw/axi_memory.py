@@ -223,13 +223,16 @@ class CoreBench:
         *,
         length: int | None = None,
         sizes: Mapping[Region, int] | None = None,
+        bases: Mapping[Region, int] | None = None,
         expect: int | None = None,
         budget: int = 0,
     ) -> None:
         """Set the registers and start; what is not given is as the program placed needs it."""
         registers = {"IRQ": 1, "BUDGET_LO": budget, "BUDGET_HI": 0}
         for region, (base, size) in self.layout.regions.items():
-            registers[f"{region.name}_BASE_LO"] = base
+            base = (bases or {}).get(region, base)
+            registers[f"{region.name}_BASE_LO"] = base & 0xFFFF_FFFF
+            registers[f"{region.name}_BASE_HI"] = base >> 32
             registers[f"{region.name}_SIZE"] = (sizes or {}).get(region, size)
         expect = self.config.fingerprint if expect is None else expect
         registers["EXPECT_LO"] = expect & 0xFFFF_FFFF

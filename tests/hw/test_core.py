@@ -235,12 +235,33 @@ def write_fault(small: Small) -> int:
 
 
 def results_missing(small: Small) -> int:
-    """MMA computes two tiles of three; STY waits for the third with a burst on the bus."""
+    """MMA computes two tiles of three; STY is told at the end of the first row."""
     number = small.at(Opcode.MMA) - 3
     small.words[number] = encode(
         Opcode.LOOP, unit=Unit.MMA, axis=Axis.N, auto=0, total=2, step=2, stride=0
     )
     return small.at(Opcode.STY)
+
+
+def no_layer(small: Small) -> int:
+    number = small.at(Opcode.LAYER)
+    small.words[number] = encode(Opcode.TOKEN, counter=0, count=0)
+    return small.at(Opcode.LDW)
+
+
+def mma_on_auto(small: Small) -> int:
+    number = small.at(Opcode.MMA) - 1
+    small.words[number] |= 1 << 12
+    return number
+
+
+def long_block(small: Small) -> int:
+    """Codes that cannot fit the buffer are refused before they are asked for, outside the window."""
+    number = small.at(Opcode.LDW)
+    small.words[number - 1] = encode(
+        Opcode.LOOP, unit=Unit.LDW, axis=Axis.K, auto=0, total=4000, step=4000, stride=0
+    )
+    return number
 
 
 def full_already(small: Small) -> int:
@@ -288,7 +309,15 @@ STOPS = {
     "results not writable": Stop(Cause.WRITE_ERROR, write_fault),
     "no weight slot": Stop(Cause.DEADLOCK, starve(Token.W_FREE, Opcode.LDW)),
     "no activation slot": Stop(Cause.DEADLOCK, starve(Token.X_FREE, Opcode.LDX)),
-    "results missing": Stop(Cause.DEADLOCK, results_missing),
+    "results missing": Stop(Cause.OPERAND, results_missing),
+    "no layer": Stop(Cause.OPERAND, no_layer),
+    "mma on auto": Stop(Cause.OPERAND, mma_on_auto),
+    "a sum slot for two blocks": Stop(
+        Cause.OPERAND, replace(Opcode.MMA, lambda word: word & ~(7 << 17))
+    ),
+    "more codes than the buffer holds": Stop(Cause.OPERAND, long_block),
+    "weights at an odd address": Stop(Cause.REGION, settings={"bases": {Region.WEIGHTS: 32}}),
+    "results beyond the bus": Stop(Cause.REGION, settings={"bases": {Region.RESULTS: 1 << 40}}),
     "token overflow": Stop(Cause.TOKEN, replace(
         Opcode.TOKEN, lambda word: encode(Opcode.TOKEN, counter=Token.W_FREE, count=2), 3)),
     "slot given twice": Stop(Cause.TOKEN, full_already),

@@ -87,6 +87,7 @@ def test_final(name: str, pressure: float) -> None:
     dut: Any = FinalUnit(config)
     # Random sums for every word of both slots, anew for each slot of the case.
     contents, scales, blocks, expected = [], [], [], []
+    ends: list[tuple[bool, bool]] = []  # of a row and of a row tile, for each group of results
     for slot in case.slots:
         words = slot.row_tiles * slot.tiles * config.chunks * config.rows
         reach = 1 << rng.choice([10, 40, config.sum_width - 1])
@@ -115,7 +116,11 @@ def test_final(name: str, pressure: float) -> None:
                     total = finalise(sums[word][lane], case.exponent, codes[row], bias)
                     results.append(int(total))
                 expected.append(results)
+                groups = -(-channels // config.final_lanes)
+                ends += [(False, False)] * (groups - 1)
+                ends.append((True, row == (case.last_rows if last else config.rows) - 1))
     counts = {"taken": 0, "given": 0, "freed": 0}
+    flags: list[tuple[bool, bool]] = []
 
     async def slots(ctx):
         ctx.set(dut.layer.last_lanes, case.last_lanes)
@@ -184,6 +189,13 @@ def test_final(name: str, pressure: float) -> None:
                 noise = rng.getrandbits(dut.bias_width)
                 ctx.set(port.data, memory[slot, word] if known else noise)
 
+    async def watch_ends(ctx):
+        ports = (dut.o.valid, dut.o.ready, dut.o_row_end, dut.o_tile_end)
+        while True:
+            _, _, valid, ready, row_end, tile_end = await ctx.tick().sample(*ports)
+            if valid and ready:
+                flags.append((bool(row_end), bool(tile_end)))
+
     async def check(ctx):
         for number, row in enumerate(expected):
             for at in range(0, len(row), config.final_lanes):
@@ -194,8 +206,9 @@ def test_final(name: str, pressure: float) -> None:
         await ctx.tick().repeat(3)
         assert not ctx.get(dut.active)
 
-    background = (sum_buffer, biases) if case.bias else (sum_buffer,)
+    background = (watch_ends, sum_buffer, *([biases] if case.bias else []))
     simulate(dut, slots, rows, check, background=background)
+    assert flags == ends
     assert counts["freed"] == len(case.slots)
     assert counts["taken"] == counts["given"] == (len(blocks) if case.bias else 0)
 
@@ -272,7 +285,7 @@ def test_store(name: str, pressure: float) -> None:
         Loop(Axis.R, case.row_tiles, 1, config.rows * case.row_stride),
     ]
     bodies = list(walk(loops, case.base))
-    inputs: list[list[int]] = []
+    inputs: list[tuple[list[int], bool, bool]] = []  # with the ends of rows and of row tiles
     expected: dict[int, int] = {}  # byte address: byte
     requests: list[tuple[int, int]] = []
     n = (case.tiles - 1) * config.lanes + case.last_lanes
@@ -280,7 +293,8 @@ def test_store(name: str, pressure: float) -> None:
         first = number // case.row_tiles * case.step * config.lanes
         channels = range(first, min(first + body.n * config.lanes, n))
         first_row = number % case.row_tiles * config.rows
-        for row in range(first_row, first_row + (case.last_rows if body.r_last else config.rows)):
+        rows = case.last_rows if body.r_last else config.rows
+        for row in range(first_row, first_row + rows):
             values = [rng.getrandbits(32) for _ in channels]
             start = case.base + row * case.row_stride + 4 * first
             requests.append((start, 4 * len(values)))
@@ -288,10 +302,11 @@ def test_store(name: str, pressure: float) -> None:
                 expected.update({start + 4 * i + b: value >> 8 * b & 255 for b in range(4)})
             # What stands past the end of a row is undefined.
             values += [rng.getrandbits(32) for _ in range(-len(values) % config.final_lanes)]
-            inputs += [
-                values[at : at + config.final_lanes]
-                for at in range(0, len(values), config.final_lanes)
-            ]
+            starts = range(0, len(values), config.final_lanes)
+            for at in starts:
+                group = values[at : at + config.final_lanes]
+                row_end = at == starts[-1]
+                inputs.append((group, row_end, row_end and row == first_row + rows - 1))
     written: dict[int, int] = {}
     granted: list[int] = []  # addresses of the beats that commands have asked for
     advanced = 0
@@ -306,8 +321,10 @@ def test_store(name: str, pressure: float) -> None:
             await put(ctx, dut.body, {name: int(getattr(body, name)) for name in names})
 
     async def groups(ctx):
-        for group in inputs:
+        for group, row_end, tile_end in inputs:
             await pause(ctx, rng, pressure)
+            ctx.set(dut.i_row_end, row_end)
+            ctx.set(dut.i_tile_end, tile_end)
             await put(ctx, dut.i, group)
 
     async def commands(ctx):
@@ -365,6 +382,45 @@ def test_store_operands(address: int, stride: int, n: int, error: int) -> None:
             commands += command
         assert (errors > 0) == error
         assert (commands > 0) == (not error)
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-8)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+@pytest.mark.parametrize("fault", ["row short", "row long", "tile short", "tile long"])
+def test_store_of_other_rows_than_were_computed(fault: str) -> None:
+    """Rows of two groups of results, two to a row tile."""
+    dut: Any = StoreUnit(store_config(lanes=8, bus_width=64, scale_lanes=2, final_lanes=2))
+    ends = [(0, 0), (0, 0), (0, 0), (1, 0), (0, 0), (0, 0), (0, 0), (1, 1)]
+    place, flags = {
+        "row short": (1, (1, 0)),
+        "row long": (3, (0, 0)),
+        "tile short": (3, (1, 1)),
+        "tile long": (7, (1, 0)),
+    }[fault]
+    ends[place] = flags
+
+    async def bench(ctx):
+        ctx.set(dut.layer.row_stride, 32)
+        ctx.set(dut.layer.last_lanes, 8)
+        ctx.set(dut.layer.last_rows, 2)
+        ctx.set(dut.body.payload, {"n": 1, "n_last": 1, "r_last": 1})
+        ctx.set(dut.body.valid, 1)
+        ctx.set(dut.command.ready, 1)
+        ctx.set(dut.o.ready, 1)
+        ctx.set(dut.i.valid, 1)
+        taken = 0
+        for _ in range(40):
+            ctx.set(dut.i_row_end, ends[taken][0])
+            ctx.set(dut.i_tile_end, ends[taken][1])
+            _, _, wrong, took = await ctx.tick().sample(dut.operand_error, dut.i.ready)
+            assert wrong == (took and taken == place)
+            if wrong:
+                return
+            taken += took
+        raise AssertionError("no error")
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-8)

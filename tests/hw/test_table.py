@@ -359,7 +359,7 @@ def test_operand_limits(n: int, k: int, per_plane: int, error: int) -> None:
         ctx.set(dut.layer.per_plane, per_plane)
         ctx.set(dut.layer.group_size, 100)
         ctx.set(dut.x_available, 1)
-        ctx.set(dut.body.payload, {"n": n, "k": k, "first": 63, "last": 63})
+        ctx.set(dut.body.payload, {"n": n, "k": k, "first": 63, "last": 63, "k_last": 1})
         assert not ctx.get(dut.operand_error)
         ctx.set(dut.body.valid, 1)
         assert ctx.get(dut.operand_error) == error
@@ -408,3 +408,68 @@ def test_an_entry_in_every_cycle(group: int, form: str) -> None:
     simulate(dut, words, sets)
     assert len(written) == count * config.entries
     assert written[-1] - written[0] + 1 == len(written), "the fill pauses"
+
+
+@pytest.mark.parametrize(
+    ("loops", "t_level", "error"),
+    [
+        ([(Axis.N, 2), (Axis.K, 2)], 1, None),
+        ([(Axis.N, 2), (Axis.K, 2), (Axis.R, 2)], 1, None),
+        ([(Axis.R, 2), (Axis.K, 1), (Axis.R, 2)], 1, None),
+        ([(Axis.K, 1), (Axis.N, 2)], 2, None),
+        ([], 0, None),
+        ([(Axis.N, 2), (Axis.K, 2)], 2, 0),  # a slot for each part of K
+        ([(Axis.N, 2), (Axis.K, 2)], 0, 1),  # a slot for two blocks of tiles
+        ([(Axis.N, 2), (Axis.K, 2), (Axis.R, 2)], 0, 3),
+        ([(Axis.R, 2), (Axis.K, 2)], 0, 1),  # row tiles, but not innermost
+        ([(Axis.K, 2), (Axis.R, 2)], 1, 1),
+        ([(Axis.K, 2), (Axis.R, 2)], 0, None),
+    ],
+)
+def test_a_sum_slot_is_all_of_k(
+    loops: list[tuple[Axis, int]], t_level: int, error: int | None
+) -> None:
+    """Loops that do not end together with a sum slot are refused at the first body that shows it.
+
+    Parameters
+    ----------
+    loops
+        Axis and iterations.
+    t_level
+        Level of the sum slots.
+    error
+        Number of the body that is refused.
+    """
+    found = []
+    for number, body in enumerate(walk([Loop(axis, total, 1) for axis, total in loops])):
+        if _refuses(body, t_level):
+            found.append(number)
+            break
+    assert found == ([] if error is None else [error])
+
+
+def _refuses(body: Body, t_level: int) -> bool:
+    dut: Any = TableUnit(CoreConfig(rows=1, lanes=8, group=4, depth=1, planes=2, run=64))
+    refused = False
+
+    async def bench(ctx):
+        nonlocal refused
+        ctx.set(dut.layer.planes, 2)
+        ctx.set(dut.layer.group_size, 100)
+        ctx.set(dut.fields.t_level, t_level)
+        ctx.set(dut.x_available, 1)
+        levels = {
+            name: sum(flag << n for n, flag in enumerate(getattr(body, name)))
+            for name in ("first", "last")
+        }
+        plain = ("n", "k", "r", "k_first", "k_last", "n_last", "r_last", "index", "inner")
+        values = {name: int(getattr(body, name)) for name in (*plain, "inner_r")}
+        ctx.set(dut.body.payload, {**values, **levels})
+        ctx.set(dut.body.valid, 1)
+        refused = bool(ctx.get(dut.operand_error))
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-8)
+    simulator.add_testbench(bench)
+    simulator.run()
+    return refused
