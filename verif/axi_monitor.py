@@ -83,11 +83,11 @@ class AxiMonitor:
     def _check(self) -> None:
         taken: dict[str, dict[str, int]] = {}
         for name, channel in self._channels.items():
-            valid, ready = int(channel.valid.value), int(channel.ready.value)
+            valid, ready = self._known(channel.valid), self._known(channel.ready)
             if channel.payload:
                 self._check_stable(channel, valid, ready)
             if valid and ready:
-                taken[name] = {key: int(port.value) for key, port in channel.payload.items()}
+                taken[name] = {key: self._known(port) for key, port in channel.payload.items()}
             elif valid:
                 cover("back-pressure", name)
             elif ready:
@@ -116,7 +116,7 @@ class AxiMonitor:
             return
         if not valid:
             self._fail(channel.name, "valid was withdrawn before it was taken")
-        now = {key: int(port.value) for key, port in channel.payload.items()}
+        now = {key: self._known(port) for key, port in channel.payload.items()}
         for key, value in (before or {}).items():
             if now[key] != value:
                 self._fail(
@@ -148,6 +148,13 @@ class AxiMonitor:
             if last:
                 self._beats.pop(0)
                 self._sent = 0
+
+    def _known(self, port: Any) -> int:
+        """Value of a port where it must not be unknown."""
+        value = port.value
+        if not value.is_resolvable:
+            self._fail(port._name, f"is {value}")
+        return int(value)
 
     @staticmethod
     def _fail(channel: str, text: str) -> None:
