@@ -1,13 +1,22 @@
-"""Static checks of an instruction sequence.
+"""What a legal program is.
 
 `check` finds what the core itself refuses before it executes anything (fetch reads and checks the
-whole program first); the assembler, the reader of program files and the simulator use it.
+whole program first). `check_execution` finds what it would meet while it executes: operands,
+addresses, tokens, a deadlock; and what no cause names, because the core does not notice it: words
+that are read without having been loaded, or while they are loaded again. A program without
+problems of either kind is legal: it ends, and its results do not depend on the moment.
+
+The assembler, the reader of program files, the simulator and the generator of random programs all
+use these two; see ``docs/programs.md``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from lutcore.hw.axi import ADDRESS_WIDTH
 from lutcore.hw.config import CoreConfig
+from lutcore.hw.csr import Region
+from lutcore.hw.dma import REGION_ALIGNMENT
 from lutcore.hw.isa import (
     LOOP_LEVELS,
     PROGRAM_MAX,
@@ -18,8 +27,10 @@ from lutcore.hw.isa import (
     Unit,
     decode,
 )
+from lutcore.sw.flow import Flow
+from lutcore.sw.flow_base import Order
 
-__all__ = ["Problem", "check"]
+__all__ = ["Problem", "check", "check_execution", "region_problem"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,7 @@ class Problem:
     index
         Number of the instruction.
     cause
-        What the core reports in STATUS.
+        What the core reports in STATUS; NONE if it does not notice.
     message
         The field, its value and what is allowed.
     """
@@ -41,20 +52,70 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"instruction {self.index}: {self.message} ({self.cause.name})"
+        cause = self.cause.name if self.cause else "undefined"
+        return f"instruction {self.index}: {self.message} ({cause})"
 
 
 def check(instructions: Sequence[int], config: CoreConfig) -> list[Problem]:
     """All problems of a program, in the order of its instructions; the core stops at the first.
 
     Encodings; the limits of this core in LAYER; loops (at most `LOOP_LEVELS` for an instruction,
-    and none left over); END exactly once, at the end. What depends on the sizes of blocks is
-    checked when they are executed.
+    and none left over); END exactly once, at the end.
     """
     if not 1 <= len(instructions) <= PROGRAM_MAX:
         message = f"a program has 1 to {PROGRAM_MAX} instructions, not {len(instructions)}"
         return [Problem(0, Cause.LENGTH, message)]
     return list(_problems(instructions, config))
+
+
+def check_execution(
+    instructions: Sequence[int],
+    config: CoreConfig,
+    sizes: Mapping[Region, int] | None = None,
+    *,
+    limit: int | None = None,
+) -> list[Problem]:
+    """What a program that passes `check` meets when it is executed.
+
+    Parameters
+    ----------
+    instructions, config
+        The program and its core.
+    sizes
+        Bytes of the regions; None: as many as the program asks for.
+    limit
+        Steps after which to give up, with what was found until then. Default: none.
+
+    Returns
+    -------
+    list of Problem
+        The faults that the core may stop with, in the order in which they are found; then, if
+        the order in which units move matters, how that shows. Empty for a legal program.
+    """
+    problems: list[Problem] = []
+    # If a slot can be loaded too early, it is when loaders go first; if read too early, when
+    # readers do.
+    for order in Order:
+        outcome = Flow(config, instructions, sizes, order=order, limit=limit).run()
+        found = [Problem(f.instruction, f.cause, f.message) for f in outcome.faults]
+        if outcome.undefined:
+            found.append(Problem(outcome.reached, Cause.NONE, outcome.undefined))
+        known = {(problem.index, problem.cause) for problem in problems}
+        problems += [problem for problem in found if (problem.index, problem.cause) not in known]
+    return problems
+
+
+def region_problem(bases: Mapping[Region, int]) -> Problem | None:
+    """What is wrong with the base addresses of regions, if anything."""
+    alignment = 1 << REGION_ALIGNMENT
+    for region, base in bases.items():
+        if base % alignment or base >> ADDRESS_WIDTH:
+            message = (
+                f"the {region.name.lower()} begin at {base:#x}, not at a multiple of "
+                f"{alignment} below 2^{ADDRESS_WIDTH}"
+            )
+            return Problem(0, Cause.REGION, message)
+    return None
 
 
 def _problems(instructions: Sequence[int], config: CoreConfig) -> Iterator[Problem]:

@@ -15,7 +15,7 @@ from lutcore.sim.golden import golden
 from lutcore.sim.iss import Iss, IssResult, run_program
 from lutcore.sw.compile import compile_layer
 from lutcore.sw.layer import QuantLayer
-from lutcore.sw.memory import MemoryMap, load
+from lutcore.sw.memory import ALIGNMENT, MemoryMap, load
 from lutcore.sw.program import Program
 from lutcore.verif.strategies import activations, configs, layers
 
@@ -379,7 +379,7 @@ def test_a_slot_that_is_filled_again() -> None:
     regions, memory = {}, b""
     for region, part in parts.items():
         regions[region] = len(memory), len(part)
-        memory += part
+        memory += part + bytes(-len(part) % ALIGNMENT)
     cells = np.frombuffer(memory, np.uint8).copy()
     assert Iss(TINY, cells, regions).run(len(words)).cause == Cause.NONE
     y = programs[1].unpack_y(cells[regions[Region.RESULTS][0] :])
