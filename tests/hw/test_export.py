@@ -5,7 +5,7 @@ import re
 import pytest
 
 from lutcore.hw.config import PRESETS, CoreConfig
-from lutcore.hw.export import describe, generate_verilog
+from lutcore.hw.export import describe, generate_verilog, started
 
 SMALL = CoreConfig(rows=1, lanes=8, group=2, depth=1, planes=1, bus_width=32)
 
@@ -36,6 +36,26 @@ def test_nothing_that_other_tools_choke_on(text: str) -> None:
     assert ".py" not in text, "the path of a source file"
     assert 'ram_style = "distributed"' in text
     assert str(SMALL.fingerprint) in text or f"{SMALL.fingerprint:#018x}" in text
+
+
+def test_every_process_runs_at_the_start_of_a_simulation(text: str) -> None:
+    """Otherwise Icarus shows unknown outputs until an input of the process changes."""
+    bodies = re.findall(r"always @\*(.*\n.*)\n", text)
+    assert bodies
+    for body in bodies:
+        found = re.match(r" begin\n    if \((\\?\S+ ?)\) begin end$", body)
+        assert found, body
+        assert f"  initial {found[1]}<= 1'h0;\n" in text
+
+
+def test_a_process_of_a_constant_runs_at_the_start() -> None:
+    text = "module m(a);\n  output a;\n  reg a;\n  always @*\n    a = 1'h1;\nendmodule\n"
+    assert started(text) == (
+        "module m(a);\n  reg \\$start ;\n  initial \\$start <= 1'h0;\n  output a;\n  reg a;\n"
+        "  always @* begin\n    if (\\$start ) begin end\n    a = 1'h1;\n  end\nendmodule\n"
+    )
+    untouched = "module m(a);\n  output a;\nendmodule\n"
+    assert started(untouched) == untouched
 
 
 def test_description_is_that_of_the_configuration() -> None:
