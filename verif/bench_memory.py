@@ -92,8 +92,8 @@ class ReadPort(AxiSlaveRead):
         """Take on a manner."""
         self._wait.latency = stalls.latency
         self.ar_channel.queue_occupancy_limit = stalls.depth
-        self.ar_channel.set_pause_generator(stalls.of("m_ar", source))
-        self.r_channel.set_pause_generator(stalls.of("m_r", source))
+        stalls.apply("m_ar", self.ar_channel, source)
+        stalls.apply("m_r", self.r_channel, source)
 
 
 class WritePort(AxiSlaveWrite):
@@ -117,6 +117,6 @@ class WritePort(AxiSlaveWrite):
         self._wait.latency = stalls.latency
         self.aw_channel.queue_occupancy_limit = stalls.depth
         self.w_channel.queue_occupancy_limit = 4 * stalls.depth
-        self.aw_channel.set_pause_generator(stalls.of("m_aw", source))
-        self.w_channel.set_pause_generator(stalls.of("m_w", source))
-        self.b_channel.set_pause_generator(stalls.of("m_b", source))
+        stalls.apply("m_aw", self.aw_channel, source)
+        stalls.apply("m_w", self.w_channel, source)
+        stalls.apply("m_b", self.b_channel, source)

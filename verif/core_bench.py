@@ -311,4 +311,4 @@ class CoreBench:
             ("s_ar", read.ar_channel),
             ("s_r", read.r_channel),
         ):
-            channel.set_pause_generator(stalls.of(name, source))
+            stalls.apply(name, channel, source)

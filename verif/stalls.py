@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["CHANNELS", "Stalls", "pauses"]
 
@@ -78,7 +79,21 @@ class Stalls:
             latency = (low, low + source.choice([0, 3, 100]))
         return cls(share, length, latency, depth)
 
-    def of(self, channel: str, source: random.Random) -> Iterator[bool] | None:
-        """Pauses of a channel, or None if it has none."""
-        share = self.share.get(channel, 0)
-        return pauses(source, share, self.length.get(channel, 1)) if share else None
+    def apply(self, name: str, channel: Any, source: random.Random) -> None:
+        """Give a channel of a cocotbext-axi model its pauses.
+
+        Parameters
+        ----------
+        name
+            One of `CHANNELS`.
+        channel
+            The source or sink.
+        source
+            Random numbers.
+        """
+        share = self.share.get(name, 0)
+        channel.set_pause_generator(
+            pauses(source, share, self.length.get(name, 1)) if share else None
+        )
+        # Without a generator it would stay as the one before left it.
+        channel.pause = False

