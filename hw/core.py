@@ -46,6 +46,8 @@ class _Engine(wiring.Component):
         Nothing outstanding on the bus.
     read_owed
         The memory owes a beat, or has not taken an address.
+    write_idle
+        Every burst of writes has its response.
     """
 
     def __init__(self, config: CoreConfig) -> None:
@@ -75,6 +77,7 @@ class _Engine(wiring.Component):
                 "write_data": Out(stream.Signature(written)),
                 "bus_idle": In(1),
                 "read_owed": In(1),
+                "write_idle": In(1),
                 "read_error": In(1),
                 "read_error_client": In(range(len(READERS))),
                 "write_error": In(1),
@@ -290,7 +293,8 @@ class _Engine(wiring.Component):
             busy[Unit.LDW].eq(nests[Unit.LDW].busy | ldw.active),
             busy[Unit.LDX].eq(nests[Unit.LDX].busy | ldx.active),
             busy[Unit.MMA].eq(nests[Unit.MMA].busy | mma_active),
-            busy[Unit.STY].eq(nests[Unit.STY].busy | store.active),
+            # Until the responses are there, so that a bad one is not put down to the next STY.
+            busy[Unit.STY].eq(nests[Unit.STY].busy | store.active | ~self.write_idle),
             fetch.unit_busy.eq(busy),
             fetch.all_idle.eq(~busy.any() & ~windows_busy & self.bus_idle),
             fetch.launch.eq(self.launch),
@@ -312,7 +316,7 @@ class _Engine(wiring.Component):
         of = numbers
         reader = Mux(
             self.read_error_client == READERS.index("fetch"),
-            fetch.instruction,
+            fetch.receiving,
             Mux(self.read_error_client == READERS.index("ldx"), of[Unit.LDX], of[Unit.LDW]),
         )
         # A program without a layer has no sizes; MMA does not know where a block of activations ends.
@@ -436,6 +440,7 @@ class Core(wiring.Component):
             engine.expect.eq(Cat(settings["EXPECT_LO"], settings["EXPECT_HI"])),
             engine.bus_idle.eq(bus_idle),
             engine.read_owed.eq(reader.owed),
+            engine.write_idle.eq(writer.idle),
             engine.read_error.eq(reader.error),
             engine.read_error_client.eq(reader.error_client),
             engine.write_error.eq(writer.error),

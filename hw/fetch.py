@@ -93,6 +93,8 @@ class Fetch(wiring.Component):
         Units at work; nothing at all is under way, writes included.
     instruction
         Number of the instruction that is being handled.
+    receiving
+        While the program is read: number of the first instruction in the beat to come.
     finished
         Pulse: END, and everything idle.
     error
@@ -117,6 +119,7 @@ class Fetch(wiring.Component):
                 "unit_busy": In(len(Unit)),
                 "all_idle": In(1),
                 "instruction": Out(16),
+                "receiving": Out(16),
                 "finished": Out(1),
                 "error": Out(ErrorPort),
                 "state": Out(State),
@@ -175,6 +178,9 @@ class Fetch(wiring.Component):
                         m.d.sync += has_word.eq(0)
                 else:
                     m.d.sync += has_word.eq(0)
+
+        whole_beats = index + has_word + (per_beat - 1)
+        m.d.comb += self.receiving.eq(whole_beats & ~(per_beat - 1))
 
         # Checking.
         pending = [Signal(range(LOOP_LEVELS + 2), name=f"loops_{u.name.lower()}") for u in Unit]

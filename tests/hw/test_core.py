@@ -221,10 +221,18 @@ def blame(opcode: Opcode):
     return lambda small: small.at(opcode)
 
 
-def read_fault(region: Region, offset: int, opcode: Opcode | None):
-    def spoil(small: Small) -> int | None:
+def read_fault(region: Region, offset: int, opcode: Opcode):
+    def spoil(small: Small) -> int:
         small.bench.memory.read_faults.add(small.address(region, offset))
-        return None if opcode is None else small.at(opcode)
+        return small.at(opcode)
+
+    return spoil
+
+
+def program_fault(offset: int):
+    def spoil(small: Small) -> int:
+        small.bench.memory.read_faults.add(small.address(Region.PROGRAM, offset))
+        return offset // 16
 
     return spoil
 
@@ -301,7 +309,8 @@ STOPS = {
         Cause.BOUNDS, blame(Opcode.LDX), {"sizes": {Region.ACTIVATIONS: 64}}
     ),
     "results outside": Stop(Cause.BOUNDS, blame(Opcode.STY), {"sizes": {Region.RESULTS: 128}}),
-    "program not readable": Stop(Cause.READ_ERROR, read_fault(Region.PROGRAM, 16, None)),
+    "program not readable": Stop(Cause.READ_ERROR, program_fault(32)),
+    "program not readable within": Stop(Cause.READ_ERROR, program_fault(56)),
     "weights not readable": Stop(Cause.READ_ERROR, read_fault(Region.WEIGHTS, 128, Opcode.LDW)),
     "activations not readable": Stop(
         Cause.READ_ERROR, read_fault(Region.ACTIVATIONS, 24, Opcode.LDX)
@@ -342,6 +351,21 @@ def test_stop(small: Small, name: str) -> None:
     assert small.bench.memory.outstanding == 0
     small.bench.assert_written_within(stop.settings.get("sizes", {}).get(Region.RESULTS))
     small.check_recovery()
+
+
+def test_a_late_response_is_put_down_to_its_own_store() -> None:
+    """The response to the last burst of one STY comes when the next could have begun."""
+    small = Small()
+    first = small.at(Opcode.LAYER) + 1
+    words = [*small.words[:-1], *small.words[first:]]
+    fault = write_fault(small)
+    bench = small.bench
+    # The longer program covers some of the weights, whatever they then say.
+    content = b"".join(word.to_bytes(16, "little") for word in words)
+    base = small.address(Region.PROGRAM)
+    bench.memory.content[base : base + len(content)] = np.frombuffer(content, np.uint8)
+    outcome = bench.run(length=len(words), sizes={Region.PROGRAM: 16 * len(words)})
+    assert (outcome.cause, outcome.instruction) == (Cause.WRITE_ERROR, fault)
 
 
 def test_a_stopped_core_starts_without_a_reset(small: Small) -> None:
