@@ -1,0 +1,74 @@
+"""The jobs of the full regression."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from lutcore.verif.bench import Bench
+from lutcore.verif.configurations import CONFIGURATIONS
+from lutcore.verif.env import Settings
+from lutcore.verif.jobs import Job
+
+__all__ = ["full_jobs"]
+
+#: Configurations on which the core is simulated with Verilator too.
+_BOTH = ("tiny", "ternary-g2", "register-full-k2-g4")
+#: Configurations for the benches that take long, or whose subject is the same in all.
+_FAULTS = ("tiny", "register-full-k2-g4", "distributed-full-k4-g8")
+_PROGRAMS = ("tiny", "distributed-k5-g3", "ternary-g4-int16", "register-full-k2-g4")
+#: How much more stimulus than in a short run.
+_EFFORT = {"core": 3, "programs": 4}
+
+
+def full_jobs(
+    benches: Iterable[Bench],
+    *,
+    seed: int,
+    effort: int,
+    sim: str | None,
+    folder: Path,
+    waves: bool,
+) -> list[Job]:
+    """Every bench on the configurations that it is for.
+
+    Parameters
+    ----------
+    benches
+        Benches to take.
+    seed, effort, waves
+        Of all jobs; `effort` multiplies what the regression takes by itself.
+    sim
+        The only simulator, or None for Icarus and, on some configurations, Verilator too.
+    folder
+        In which each job has a folder of its own.
+    """
+    jobs = []
+    for bench in benches:
+        for name in _configurations(bench):
+            config = CONFIGURATIONS[name]
+            if not bench.applies(config):
+                continue
+            for one in _simulators(bench, name, sim):
+                settings = Settings(
+                    config=config,
+                    seed=seed,
+                    unit=bench.name,
+                    sim=one,
+                    effort=effort * _EFFORT.get(bench.name, 1),
+                    results=folder / f"{bench.name}-{name}-{one}",
+                )
+                jobs.append(Job(settings, name, waves=waves))
+    return jobs
+
+
+def _configurations(bench: Bench) -> Iterable[str]:
+    if bench.name == "faults":
+        return _FAULTS
+    return _PROGRAMS if bench.name == "programs" else CONFIGURATIONS
+
+
+def _simulators(bench: Bench, name: str, sim: str | None) -> tuple[str, ...]:
+    if bench.runs is not None:
+        return ("cxxrtl",)
+    if sim is not None:
+        return (sim,)
+    return ("icarus", "verilator") if bench.core and name in _BOTH else ("icarus",)
