@@ -46,6 +46,10 @@ class AxiMonitor:
     ----------
     outstanding_reads, outstanding_writes
         Bursts whose address was taken and whose last beat or response was not.
+    reads, writes
+        Beats of data so far.
+    last_read
+        Address of the last read.
     """
 
     def __init__(self, dut: Any, config: CoreConfig) -> None:
@@ -63,6 +67,7 @@ class AxiMonitor:
         self._lasts: list[int] = []  # WLAST of beats whose address has not come
         self._sent = 0  # beats matched of the first burst
         self.outstanding_reads = self.outstanding_writes = 0
+        self.reads = self.writes = self.last_read = 0
         cocotb.start_soon(self._watch())
 
     async def _watch(self) -> None:
@@ -96,6 +101,7 @@ class AxiMonitor:
         if "m_axi_ar" in taken:
             self._check_burst("m_axi AR", taken["m_axi_ar"])
             self.outstanding_reads += 1
+            self.last_read = taken["m_axi_ar"]["addr"]
         if "m_axi_aw" in taken:
             self._check_burst("m_axi AW", taken["m_axi_aw"])
             self._beats.append(taken["m_axi_aw"]["len"] + 1)
@@ -105,6 +111,8 @@ class AxiMonitor:
             cover("write order", "data before address" if early else "address before data")
             self._lasts.append(taken["m_axi_w"]["last"])
         self._match_data()
+        self.reads += "m_axi_r" in taken
+        self.writes += "m_axi_w" in taken
         if "m_axi_r" in taken:
             self.outstanding_reads -= int(self._dut.m_axi_rlast.value)
         if "m_axi_b" in taken:

@@ -219,8 +219,9 @@ class CoreBench:
 
     async def read_wide(self, name: str) -> int:
         """Read a pair of registers."""
-        low = await self.read_register(f"{name}_LO")
-        return await self.read_register(f"{name}_HI") << 32 | low
+        low = cocotb.start_soon(self.read_register(f"{name}_LO"))
+        high = cocotb.start_soon(self.read_register(f"{name}_HI"))
+        return await low | await high << 32
 
     async def start(
         self,
@@ -230,6 +231,7 @@ class CoreBench:
         bases: Mapping[Region, int] | None = None,
         expect: int | None = None,
         budget: int = 0,
+        interrupt: bool = True,
     ) -> None:
         """Set the registers and start; what is not given is as the program placed needs it."""
         expect = self.config.fingerprint if expect is None else expect
@@ -243,9 +245,15 @@ class CoreBench:
             registers[f"{region.name}_SIZE"] = (sizes or {}).get(region, size)
         for name, value in wide.items():
             registers |= {f"{name}_LO": value & 0xFFFF_FFFF, f"{name}_HI": value >> 32}
-        for name, value in registers.items():
-            await self.write_register(name, value)
-        await self.write_register("CONTROL", 1 << Control.START | 1 << Control.IRQ_ENABLE)
+        # All at once: the host's queues keep their order, and the registers see no gap.
+        writes = [
+            cocotb.start_soon(self.write_register(name, value))
+            for name, value in registers.items()
+        ]
+        for write in writes:
+            await write
+        enable = 1 << Control.IRQ_ENABLE if interrupt else 0
+        await self.write_register("CONTROL", 1 << Control.START | enable)
 
     async def wait(self, limit: int = 200_000) -> CoreState:
         """Wait for the interrupt; acknowledge it, and read what the registers say."""
@@ -266,11 +274,29 @@ class CoreBench:
 
     async def run_good(self, expected: np.ndarray) -> CoreState:
         """Run what was placed, and check that it ends well with the right results."""
+        before = None if self.monitor is None else (self.monitor.reads, self.monitor.writes)
         state = await self.run()
+        self.check_good(state)
+        self.check_results(expected)
+        if before is not None and self.monitor is not None:
+            for name, count, seen in (
+                ("READ_BEATS", before[0], self.monitor.reads),
+                ("WRITE_BEATS", before[1], self.monitor.writes),
+            ):
+                env.expect(name, await self.read_wide(name), seen - count)
+        return state
+
+    def check_good(self, state: CoreState) -> None:
+        """The program has ended, and nothing is under way on the bus."""
         if not state.good:
             raise env.Mismatch(f"cycle {env.cycle_of()}: the program did not end well: {state}")
-        self.check_results(expected)
-        return state
+        self.check_quiet()
+
+    def check_quiet(self) -> None:
+        """Nothing is outstanding on the bus."""
+        if self.monitor is not None:
+            env.expect("reads outstanding", self.monitor.outstanding_reads, 0)
+            env.expect("writes outstanding", self.monitor.outstanding_writes, 0)
 
     async def state(self) -> CoreState:
         """STATUS and CYCLES."""

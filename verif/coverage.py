@@ -16,12 +16,14 @@ from lutcore.hw.isa import Cause
 from lutcore.sw.errors import LutcoreError
 from lutcore.verif.env import COVERAGE_FILE
 
-__all__ = ["Point", "check_declared", "hits", "holes", "points"]
+__all__ = ["MOMENTS", "Point", "check_declared", "hits", "holes", "points"]
 
+#: What a reset can interrupt.
+MOMENTS = ("idle", "fetch", "reads outstanding", "writes outstanding", "late")
 _STORES = ("distributed symmetric", "distributed full", "register symmetric", "register full")
 _KINDS = ("affine", "planes", "ternary")
 _CHANNELS = (
-    "m_axi_ar", "m_axi_r", "m_axi_aw", "m_axi_w", "m_axi_b",
+    "m_axi_ar", "m_axi_r", "m_axi_aw", "m_axi_w",
     "s_axi_ar", "s_axi_r", "s_axi_aw", "s_axi_w", "s_axi_b",
 )  # fmt: skip
 
@@ -80,12 +82,11 @@ def _core_points() -> list[Point]:
          ("one block", "blocks of N", "blocks of K", "pieces of groups")),
         ("sequence", "what ran before on the same core",
          ("first", "same program", "other shape", "after soft reset", "after aresetn")),
-        ("reset", "kind of reset x what it interrupts",
-         _cross(("soft", "aresetn"), ("idle", "fetch", "reads outstanding", "writes outstanding",
-                                      "late"))),
-        ("back-pressure", "channels on which valid waited for ready",
-         tuple(c for c in _CHANNELS)),
-        ("starvation", "channels on which ready waited for valid", tuple(c for c in _CHANNELS)),
+        ("reset", "kind of reset x what it interrupts", _cross(("soft", "aresetn"), MOMENTS)),
+        # The core takes every response of a write at once: on B nothing can wait for it.
+        ("back-pressure", "channels on which valid waited for ready", _CHANNELS),
+        ("starvation", "channels on which ready waited for valid",
+         (*_CHANNELS, "m_axi_b")),
         ("burst", "beats of a burst", ("1", "2-15", "16 or more")),
         ("write order", "order of write address and data",
          ("address before data", "data before address")),

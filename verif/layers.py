@@ -2,17 +2,18 @@
 
 import random
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any
 
 import numpy as np
 
 from lutcore.hw.config import CoreConfig, ceil_div
 from lutcore.sw.layer import TERNARY_BITS, Kind, QuantLayer
 
-__all__ = ["Case", "draw_case", "draw_layer"]
+__all__ = ["SCALES", "Case", "draw_case", "draw_layer", "kinds_of"]
 
 #: Kinds of scales; see `_scales`.
 SCALES = ("float16", "float32", "subnormal", "largest", "tiny", "huge")
+_TRAITS = {"subnormal": "subnormal scales", "largest": "largest scales"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class Case:
         return len(self.q)
 
 
-def draw_case(source: random.Random, numbers: np.random.Generator, config: CoreConfig) -> Case:
+def draw_case(
+    source: random.Random, numbers: np.random.Generator, config: CoreConfig, **wanted: Any
+) -> Case:
     """A layer that a core computes, and activations.
 
     Parameters
@@ -49,8 +52,10 @@ def draw_case(source: random.Random, numbers: np.random.Generator, config: CoreC
         Random numbers: for choices, and for arrays.
     config
         The core.
+    wanted
+        As in :func:`draw_layer`.
     """
-    layer, traits = draw_layer(source, numbers, config)
+    layer, traits = draw_layer(source, numbers, config, **wanted)
     rows = source.choice([1, config.rows, config.rows + 1, source.randint(1, 3 * config.rows)])
     limits = np.iinfo(config.activation)
     ends = {"lowest": [limits.min], "highest": [limits.max], "either": [limits.min, limits.max]}
@@ -65,38 +70,67 @@ def draw_case(source: random.Random, numbers: np.random.Generator, config: CoreC
     return Case(layer, q.astype(config.activation), scale.astype(np.float32), frozenset(traits))
 
 
-def draw_layer(
-    source: random.Random, numbers: np.random.Generator, config: CoreConfig
-) -> tuple[QuantLayer, set[str]]:
-    """A layer of at most three tiles and a few steps, and its traits."""
-    traits: set[str] = set()
-    kinds: list[Kind] = [kind for kind in get_args(Kind) if kind != "ternary"]
+def kinds_of(config: CoreConfig) -> list[tuple[Kind, int]]:
+    """Every kind and number of bits that a core computes."""
+    counts = range(1, config.planes + 1)
+    found: list[tuple[Kind, int]] = [("affine", bits) for bits in counts]
+    found += [("planes", bits) for bits in counts]
     if config.ternary or config.planes >= TERNARY_BITS:
-        kinds.append("ternary")
-    kind = source.choice(kinds)
-    bits = TERNARY_BITS if kind == "ternary" else source.randint(1, config.planes)
-    n, k, group_size = _shape(source, config)
-    codes, code_traits = _codes(source, numbers, kind, bits, n, k)
+        found.append(("ternary", TERNARY_BITS))
+    return found
+
+
+def draw_layer(
+    source: random.Random,
+    numbers: np.random.Generator,
+    config: CoreConfig,
+    *,
+    kind: tuple[Kind, int] | None = None,
+    form: str | None = None,
+    offsets: bool | None = None,
+    shape: tuple[int, int, int] | None = None,
+) -> tuple[QuantLayer, set[str]]:
+    """A layer of at most three tiles and a few steps, and its traits.
+
+    Parameters
+    ----------
+    source, numbers, config
+        As in :func:`draw_case`.
+    kind
+        Kind and bits.
+    form
+        One of `SCALES`.
+    offsets
+        Whether there are any.
+    shape
+        Channels, columns, columns per group.
+    """
+    if kind is None:
+        possible = kinds_of(config)
+        name = source.choice(sorted({name for name, _ in possible}))
+        kind = source.choice([one for one in possible if one[0] == name])
+    if form is None:
+        form = source.choice(["float16", "float16", *SCALES])
+    if offsets is None:
+        offsets = source.random() < 0.5
+    n, k, group_size = shape or _shape(source, config)
+    codes, traits = _codes(source, numbers, *kind, n, k)
     groups = ceil_div(k, group_size)
-    shape = (n, groups, bits) if kind == "planes" else (n, groups)
-    form = source.choice(["float16", "float16", *SCALES])
-    scales = _scales(source, numbers, form, shape, halves=kind == "ternary")
-    offsets = None
-    if source.random() < 0.5:
-        offsets = numbers.permutation(scales.reshape(n, groups, -1)[:, :, 0])
-    names = {"subnormal": "subnormal scales", "largest": "largest scales"}
-    traits |= code_traits | ({names[form]} if form in names else set())
+    size = (n, groups, kind[1]) if kind[0] == "planes" else (n, groups)
+    scales = _scales(source, numbers, form, size, halves=kind[0] == "ternary")
+    if form in _TRAITS:
+        traits.add(_TRAITS[form])
     bias = numbers.standard_normal(n).astype(np.float32) if source.random() < 0.5 else None
     layer = QuantLayer(
         name="random",
-        kind=kind,
-        bits=bits,
+        kind=kind[0],
+        bits=kind[1],
         codes=codes,
         group_size=group_size,
         scales=scales,
-        offsets=offsets,
+        offsets=numbers.permutation(scales.reshape(n, groups, -1)[:, :, 0]) if offsets else None,
         bias=bias,
-        checkpoint_bytes=ceil_div(n * k * bits, 8) + scales.nbytes,
+        checkpoint_bytes=ceil_div(n * k * kind[1], 8) + scales.nbytes,
     )
     return layer, traits
 

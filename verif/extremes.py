@@ -1,0 +1,78 @@
+"""Layers at the ends of all ranges, which fill accumulators and sums as far as they can be."""
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+
+from lutcore.hw.config import CoreConfig, ceil_div
+from lutcore.sw.layer import TERNARY_BITS, Kind, QuantLayer
+from lutcore.verif.layers import Case
+
+__all__ = ["extreme_cases"]
+
+#: The largest run to simulate in full; a longer one would take long.
+_COLUMNS = 512
+#: Significand of 24 bits times 2^16: the largest scale whose common power of two is 2^0.
+_WIDEST = np.float32((2**24 - 1) * 2**16)
+
+
+def extreme_cases(
+    source: random.Random, numbers: np.random.Generator, config: CoreConfig
+) -> Iterator[Case]:
+    """One layer for each kind and each end of the activations."""
+    kinds: list[tuple[Kind, int]] = [("affine", config.planes), ("planes", config.planes)]
+    if config.ternary or config.planes >= TERNARY_BITS:
+        kinds.append(("ternary", TERNARY_BITS))
+    for kind, bits in kinds:
+        for end in ("lowest", "highest"):
+            yield _case(source, numbers, config, kind, bits, end)
+
+
+def _case(
+    source: random.Random,
+    numbers: np.random.Generator,
+    config: CoreConfig,
+    kind: Kind,
+    bits: int,
+    end: str,
+) -> Case:
+    k = min(config.run, _COLUMNS)
+    n, groups = config.lanes, 1
+    codes_at = source.choice(["lowest", "highest"])
+    if kind == "affine":
+        codes = np.full((n, k), 0 if codes_at == "lowest" else 2**bits - 1, np.uint8)
+    else:
+        shape = (bits, n, k) if kind == "planes" else (n, k)
+        codes = np.full(shape, -1 if codes_at == "lowest" else 1, np.int8)
+    # The least scale keeps the common power of two where the widest one needs all its 40 bits.
+    scales = np.full((n, groups, bits) if kind == "planes" else (n, groups), _WIDEST)
+    scales[0] = 1
+    scales[1::2] *= -1
+    if kind == "ternary" and not config.ternary:
+        # Such a core takes half of each scale.
+        scales = (scales / 2).astype(np.float32)
+        scales[0] = 1
+    offsets = None
+    if source.random() < 0.5:
+        offsets = scales.reshape(n, groups, -1)[:, :, 0] * np.float32(-1)
+    layer = QuantLayer(
+        name=f"extreme {kind}",
+        kind=kind,
+        bits=bits,
+        codes=codes,
+        group_size=k,
+        scales=scales.astype(np.float32),
+        offsets=offsets,
+        bias=None,
+        checkpoint_bytes=ceil_div(n * k * bits, 8),
+    )
+    limits = np.iinfo(config.activation)
+    value = limits.min if end == "lowest" else limits.max
+    q = np.full((config.rows, k), value).astype(config.activation)
+    # One row of mixed signs: ends of a table, one next to the other.
+    q[-1] = numbers.choice(np.array([limits.min, limits.max]), k)
+    if config.rows == 1:
+        q = np.full((1, k), value).astype(config.activation)
+    traits = frozenset({f"{end} / activations", f"{codes_at} / codes"})
+    return Case(layer, q, np.ones(config.rows, np.float32), traits)
