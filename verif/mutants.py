@@ -70,8 +70,8 @@ class Mutant:
     Attributes
     ----------
     mode
-        ``"inv"``, ``"const0"``, ``"const1"``; ``"cnot0"``, ``"cnot1"``: inverted while another bit
-        of the port, `control_bit`, is 0 or 1.
+        ``"inv"``, ``"const0"``, ``"const1"``; ``"cnot0"``, ``"cnot1"`` (inputs only): inverted while
+        another bit of the port, `control_bit`, is 0 or 1.
     module, cell, cell_type
         Where; the module is a path of instances.
     port, bit, control_bit
@@ -178,7 +178,8 @@ def candidates(module_name: str, module: dict[str, Any]) -> Iterator[Mutant]:
             for index, bit in enumerate(bits):
                 if bit in clocks or bit in ("x", "z") or (output and bit not in read):
                     continue
-                wired = [i for i, other in enumerate(bits) if i != index and isinstance(other, int)]
+                # At an output a bit would depend on its own word: a loop to the simulator.
+                wired = [] if output else _others(bits, index)
                 for mode in ("inv", "const0", "const1", "cnot0", "cnot1"):
                     if mode == f"const{bit}" or (mode.startswith("cnot") and not wired):
                         continue
@@ -274,6 +275,11 @@ def instrument(netlist: Netlist, mutants: Sequence[Mutant], folder: Path) -> str
         "read_rtlil netlist.il; script mutate.ys; opt_clean; write_verilog -noattr mutated.v",
     )
     return (folder / "mutated.v").read_text(encoding="utf-8")
+
+
+def _others(bits: Sequence[Any], index: int) -> list[int]:
+    """Places of the bits of a port that are no constants, one of them excepted."""
+    return [i for i, bit in enumerate(bits) if i != index and isinstance(bit, int)]
 
 
 def _port_bits(module: dict[str, Any], name: str) -> list[int]:

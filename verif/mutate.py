@@ -1,0 +1,170 @@
+"""Mutation campaign: faults one by one through the regression, each in a process of its own."""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Literal
+
+import numpy as np
+
+from lutcore.sim.rtl import CsrError, RtlModel, RtlProtocolError
+from lutcore.sw.errors import LutcoreError
+from lutcore.verif import mutate_scenarios, mutate_stops
+from lutcore.verif.mutants import Mutant
+from lutcore.verif.mutate_bench import Bench, Jobs, Scenario
+from lutcore.verif.mutate_host import Killed, Record
+from lutcore.verif.mutate_jobs import sparse_memory
+
+__all__ = ["SCENARIOS", "Outcome", "Regression", "Verdict"]
+
+#: In the order in which they run: what kills most comes first.
+SCENARIOS: tuple[Scenario, ...] = (*mutate_scenarios.SCENARIOS, *mutate_stops.SCENARIOS)
+
+#: ``"timing"``: all results are right, but a program takes another number of cycles than on the
+#: core without faults.
+Outcome = Literal["killed", "timing", "equivalent", "survived"]
+#: Seconds after which a fault has hung the simulation itself.
+_PATIENCE = 600
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a fault.
+
+    Attributes
+    ----------
+    number
+        Number of the fault, from 1.
+    mutant
+        The fault.
+    outcome
+        See `Outcome`.
+    by
+        Scenario that killed it, or how it was proved equivalent.
+    detail
+        What was wrong.
+    seconds
+        Of simulation.
+    """
+
+    number: int
+    mutant: Mutant
+    outcome: Outcome
+    by: str = ""
+    detail: str = ""
+    seconds: float = 0.0
+
+
+class Regression:
+    """All scenarios on one compiled model, first without a fault, then with each.
+
+    Parameters
+    ----------
+    model
+        Of the instrumented design.
+    jobs
+        What runs on it.
+    scenarios
+        In their order.
+
+    Raises
+    ------
+    LutcoreError
+        If the design fails without a fault.
+    """
+
+    def __init__(
+        self,
+        model: RtlModel,
+        jobs: Jobs,
+        scenarios: Sequence[Scenario] = SCENARIOS,
+        report: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        self.model, self.jobs, self.scenarios = model, jobs, scenarios
+        self._memory: np.ndarray = sparse_memory()
+        self._records: dict[str, list[Record]] = {}
+        #: Cycles of all scenarios.
+        self.cycles = 0
+        for scenario in scenarios:
+            report(scenario.name)
+            bench = Bench(jobs, model, self._memory)
+            try:
+                scenario.run(bench)
+            except _SIGNS as error:
+                raise LutcoreError(
+                    f"the design without a fault fails scenario {scenario.name!r} with seed "
+                    f"{jobs.seed}: {error}"
+                ) from error
+            bench.finish()
+            self._records[scenario.name] = bench.records
+            self.cycles += sum(host.sim.cycle for host in bench.hosts)
+
+    def judge(self, number: int, mutant: Mutant) -> Verdict:
+        """Run one fault through the scenarios until one kills it."""
+        start = time.monotonic()
+        late = ""
+        for scenario in self.scenarios:
+            records = self._records[scenario.name]
+            bench = Bench(self.jobs, self.model, self._memory, number, records, learning=False)
+            try:
+                scenario.run(bench)
+                difference = bench.finish()
+            except _SIGNS as error:
+                seconds = time.monotonic() - start
+                return Verdict(number, mutant, "killed", scenario.name, str(error), seconds)
+            if difference and not late:
+                late = f"{scenario.name}: {difference}"
+        by, _, detail = late.partition(": ")
+        outcome: Outcome = "timing" if late else "survived"
+        return Verdict(number, mutant, outcome, by, detail, time.monotonic() - start)
+
+    def judge_all(self, mutants: Sequence[Mutant], processes: int) -> Iterator[Verdict]:
+        """Verdicts on faults 1, 2, …, as they come, each from a process of its own."""
+        context = multiprocessing.get_context("fork")
+        waiting = list(enumerate(mutants, 1))
+        running: dict[Connection, tuple[multiprocessing.process.BaseProcess, int, float]] = {}
+        while waiting or running:
+            while waiting and len(running) < processes:
+                number, mutant = waiting.pop(0)
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(target=self._child, args=(sender, number, mutant))
+                process.start()
+                sender.close()
+                running[receiver] = process, number, time.monotonic()
+            ready = wait(list(running), timeout=1.0)
+            for receiver, (process, number, began) in list(running.items()):
+                if receiver not in ready and time.monotonic() - began < _PATIENCE:
+                    continue
+                del running[receiver]
+                yield self._collect(receiver, process, number, mutants[number - 1], ready)
+
+    def _child(self, sender: Connection, number: int, mutant: Mutant) -> None:
+        sender.send(self.judge(number, mutant))
+        sender.close()
+
+    @staticmethod
+    def _collect(
+        receiver: Connection,
+        process: multiprocessing.process.BaseProcess,
+        number: int,
+        mutant: Mutant,
+        ready: Sequence[object],
+    ) -> Verdict:
+        if receiver not in ready:
+            process.kill()
+            process.join()
+            return Verdict(number, mutant, "killed", "patience", f"no end in {_PATIENCE} s")
+        try:
+            verdict = receiver.recv()
+        except EOFError:
+            process.join()
+            detail = f"the simulation ended with status {process.exitcode}"
+            return Verdict(number, mutant, "killed", "crash", detail)
+        process.join()
+        return verdict
+
+
+#: What shows a fault; any other exception is an error of the regression itself.
+_SIGNS = (Killed, RtlProtocolError, CsrError)

@@ -1,0 +1,257 @@
+"""The host of the regression: sets a core up, lets a job run, and checks all that it can see."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lutcore.hw.csr import COUNTER_UNITS, CSRS, Control, Region, Status
+from lutcore.hw.isa import Cause
+from lutcore.sim.rtl import CsrError, RtlModel, RtlSim
+from lutcore.verif.mutate_jobs import GUARD, Job
+
+__all__ = ["Host", "Killed", "Record", "Silence"]
+
+#: Cycles that a run may take where no record tells how many it takes.
+_LONGEST = 600_000
+#: Cycles beyond those of the record, and how many times the record.
+_GRACE, _FACTOR = 4_000, 3
+
+_SLVERR = 2
+_START = 1 << Control.START | 1 << Control.IRQ_ENABLE
+
+
+class Killed(AssertionError):
+    """The core did what no correct core does."""
+
+
+class Silence(Killed):
+    """The core did not raise its interrupt in time."""
+
+
+@dataclass
+class Record:
+    """What the unmutated core did: durations of waits, and what is the same in every correct core
+    of this timing.
+    """
+
+    waits: list[int] = field(default_factory=list)
+    facts: list[Any] = field(default_factory=list)
+    timing: list[Any] = field(default_factory=list)
+
+
+class Host:
+    """One core with its memory, and program after program on it.
+
+    Parameters
+    ----------
+    model, memory
+        The compiled core; a memory of `sparse_memory`.
+    select
+        The fault; 0 for none.
+    record
+        Filled by a core without faults; read otherwise.
+    simulator
+        Further arguments of `RtlSim`.
+    """
+
+    def __init__(
+        self,
+        model: RtlModel,
+        memory: np.ndarray,
+        select: int,
+        record: Record,
+        *,
+        learning: bool,
+        **simulator: Any,
+    ) -> None:
+        self.memory, self.record, self.learning = memory, record, learning
+        self.sim = RtlSim(model, memory, select=select, trace=True, **simulator)
+        self._waits = 0
+        self._facts = 0
+        self.timing: list[Any] = []
+        self.job: Job | None = None
+        self.sim.reset()
+
+    # Observations ----------------------------------------------------------------------------
+
+    def check(self, what: str, got: Any, expected: Any) -> None:
+        """Compare with what is known beforehand."""
+        if got != expected:
+            raise Killed(f"{what} is {_text(got)}, expected {_text(expected)}")
+
+    def same(self, what: str, got: Any) -> None:
+        """Compare with what the core without faults did in the same place."""
+        if self.learning:
+            self.record.facts.append(got)
+            return
+        index, self._facts = self._facts, self._facts + 1
+        self.check(what, got, self.record.facts[index])
+
+    def wait(self, what: str = "the end", limit: int = _LONGEST) -> int:
+        """Run until the interrupt; returns the cycles that took."""
+        before = self.sim.cycle
+        if not self.learning:
+            limit = _FACTOR * self.record.waits[self._waits] + _GRACE
+            self._waits += 1
+        if not self.sim.run_until_irq(limit):
+            raise Silence(f"no interrupt within {limit} cycles, waiting for {what}")
+        took = self.sim.cycle - before
+        if self.learning:
+            self.record.waits.append(took)
+        return took
+
+    # Registers -------------------------------------------------------------------------------
+
+    def write(self, name: str, value: int, strobe: int = 0xF) -> None:
+        """Write a register."""
+        self.sim.write_csr(CSRS[name].offset, value, strobe)
+
+    def read(self, name: str) -> int:
+        """Read a register."""
+        return self.sim.read_csr(CSRS[name].offset)
+
+    def read_wide(self, name: str) -> int:
+        """Read a register of two words."""
+        return self.read(f"{name}_LO") | self.read(f"{name}_HI") << 32
+
+    def expect_status(
+        self,
+        bits: Sequence[Status],
+        cause: Cause = Cause.NONE,
+        instruction: int | None = 0,
+    ) -> None:
+        """Check STATUS; an instruction of None is compared with the core without faults."""
+        status = self.read("STATUS")
+        expected = sum(1 << bit for bit in bits) | cause << 8
+        if instruction is None:
+            self.same("STATUS.INSTRUCTION", status >> 16)
+            status &= 0xFFFF
+        else:
+            expected |= instruction << 16
+        self.check("STATUS", _Status(status), _Status(expected))
+
+    # Jobs ------------------------------------------------------------------------------------
+
+    def refused(self, what: str, access: Callable[[], Any]) -> None:
+        """A register access that has to be answered with SLVERR."""
+        try:
+            access()
+        except CsrError as error:
+            self.check(f"the response to {what}", error.response, _SLVERR)
+            return
+        raise Killed(f"{what} was accepted")
+
+    def place(self, job: Job) -> None:
+        """Put a job into memory."""
+        self.job = job
+        for region, content in job.before.items():
+            base, _ = job.regions[region]
+            self.memory[base - GUARD : base - GUARD + len(content)] = content
+
+    def set_up(self, job: Job, budget: int = 0) -> None:
+        """Write the registers of a job."""
+        values = {"PROGRAM_LENGTH": job.length}
+        for region, (base, size) in job.regions.items():
+            values[f"{region.name}_BASE_LO"] = base & 0xFFFF_FFFF
+            values[f"{region.name}_BASE_HI"] = base >> 32
+            values[f"{region.name}_SIZE"] = size
+        for name, value in (("EXPECT", job.expect), ("BUDGET", budget)):
+            values[f"{name}_LO"], values[f"{name}_HI"] = value & 0xFFFF_FFFF, value >> 32
+        for name, value in values.items():
+            self.write(name, value)
+
+    def start(self, job: Job, budget: int = 0) -> None:
+        """Place a job, set it up and start it."""
+        self.place(job)
+        self.set_up(job, budget)
+        self._before = self.sim.stats
+        self.write("CONTROL", _START)
+
+    def acknowledge(self) -> None:
+        """Read the pending interrupt and clear it."""
+        self.check("IRQ", self.read("IRQ"), 1)
+        self.write("IRQ", 1)
+        self.check("irq after it was acknowledged", self.sim.run_until_irq(1), False)
+        self.check("IRQ after it was acknowledged", self.read("IRQ"), 0)
+
+    def run(self, job: Job, budget: int = 0, *, counters: bool = False) -> None:
+        """Run a job from start to end, and check everything; those of the units if asked for."""
+        self.start(job, budget)
+        self.wait(job.name)
+        self.finish(job, counters=counters)
+
+    def finish(self, job: Job, *, counters: bool = False) -> None:
+        """Check everything after the interrupt."""
+        ended = self.sim.cycle
+        after = self.sim.stats
+        if job.good:
+            self.expect_status([Status.DONE])
+        else:
+            self.expect_status([Status.ERROR], job.cause, job.instruction)
+        self.acknowledge()
+        self.check_memory(job)
+        if job.good:
+            beats = (
+                after.read_beats - self._before.read_beats,
+                after.write_beats - self._before.write_beats,
+            )
+            self.check("beats on the bus", beats, (job.counts.read_beats, job.counts.write_beats))
+            self.check("READ_BEATS", self.read_wide("READ_BEATS"), job.counts.read_beats)
+            self.check("WRITE_BEATS", self.read_wide("WRITE_BEATS"), job.counts.write_beats)
+            self.check("LOOKUPS", self.read_wide("LOOKUPS"), job.counts.lookups)
+            if job.written >= 0:
+                written = after.bytes_written - self._before.bytes_written
+                self.check("bytes written", written, job.written)
+            if counters:
+                self.check_counters(ended)
+        self.timing.append(self.read("CYCLES_LO"))
+
+    def check_counters(self, ended: int) -> None:
+        """The counters against the recorded states of the units; needs the cycle of the end."""
+        cycles = self.read_wide("CYCLES")
+        # The interrupt is pending in the cycle after the last one of the run.
+        last = ended - 1
+        begin = last - cycles
+        for index, (starts, states) in self.sim.trace().items():
+            unit = COUNTER_UNITS[index].upper()
+            inside = np.clip(np.append(starts, ended), begin, last)
+            lengths = np.diff(inside)
+            for state, suffix in enumerate(("BUSY", "WAIT_IN", "WAIT_OUT"), 1):
+                count = int(lengths[states == state].sum())
+                self.check(f"{unit}_{suffix}", self.read_wide(f"{unit}_{suffix}"), count)
+                self.timing.append(count)
+
+    def check_memory(self, job: Job) -> None:
+        """Nothing but the results has changed, and those are right."""
+        for region, (base, size) in job.regions.items():
+            content = job.before[region]
+            found = self.memory[base - GUARD : base - GUARD + len(content)]
+            if region in job.after:
+                wrong = np.nonzero(found != job.after[region])[0]
+            else:
+                inside = np.zeros(len(content), bool)
+                inside[GUARD : GUARD + size] = True
+                wrong = np.nonzero((found != content) & ~inside)[0]
+            if len(wrong):
+                offset = int(wrong[0]) - GUARD
+                raise Killed(
+                    f"byte {offset} of {Region(region).name} is {found[wrong[0]]:#04x} after "
+                    f"{job.name} ({len(wrong)} bytes are wrong)"
+                )
+
+
+class _Status(int):
+    """STATUS, in words."""
+
+    def __str__(self) -> str:
+        names = [bit.name for bit in Status if self >> bit & 1]
+        cause = self >> 8 & 0xFF
+        known = Cause(cause).name if cause in set(Cause) else str(cause)
+        return f"{self:#010x} ({'+'.join(names) or 'idle'}, cause {known} at {self >> 16})"
+
+
+def _text(value: Any) -> str:
+    plain = isinstance(value, int) and not isinstance(value, bool | _Status)
+    return f"{value:#x}" if plain else str(value)

@@ -1,0 +1,186 @@
+"""What the regression of the mutants runs: programs with their data, and what has to come out.
+
+A job is laid out in a memory of all 40 bits of address, each region at a place of its own, so that
+every address bit counts. Expected results are the golden model's; for programs that no compiler
+makes, cause, instruction and results are those of the instruction-set simulator.
+"""
+
+import mmap
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from lutcore.hw.config import CoreConfig
+from lutcore.hw.csr import Region
+from lutcore.hw.isa import Cause
+from lutcore.sim.golden import golden
+from lutcore.sim.iss import Iss, IssCounts
+from lutcore.sw.compile import compile_layer
+from lutcore.sw.memory import MemoryMap, load
+from lutcore.sw.program import Program
+from lutcore.verif.layers import Case
+
+__all__ = ["GUARD", "Job", "illegal_job", "layer_job", "sparse_memory"]
+
+#: Bytes before and behind each region that must stay as they are.
+GUARD = 256
+_ADDRESS_BITS = 40
+#: Linux's number; Python's module has no name for it before 3.13.
+_NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
+
+
+def sparse_memory() -> np.ndarray:
+    """A memory that has every address of the bus; only pages in use take room."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
+    return np.frombuffer(mmap.mmap(-1, 1 << _ADDRESS_BITS, flags=flags), np.uint8)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A program in memory, and how it ends.
+
+    Attributes
+    ----------
+    name
+        For messages.
+    length
+        Instructions, as told to the core.
+    expect
+        Fingerprint, as told to the core.
+    regions
+        Base and size, as told to the core.
+    before
+        Content of each region, and of `GUARD` bytes around it.
+    after
+        The same at the end; without RESULTS if that depends on the moment of a stop.
+    cause, instruction
+        In STATUS at the end.
+    counts
+        Lookups and beats of a program that ends well.
+    written
+        Bytes of results, strobes counted.
+    """
+
+    name: str
+    length: int
+    expect: int
+    regions: Mapping[Region, tuple[int, int]]
+    before: Mapping[Region, np.ndarray]
+    after: Mapping[Region, np.ndarray]
+    cause: Cause = Cause.NONE
+    instruction: int = 0
+    counts: IssCounts = field(default_factory=IssCounts)
+    written: int = 0
+
+    @cached_property
+    def good(self) -> bool:
+        """Whether the program reaches its end."""
+        return self.cause == Cause.NONE
+
+
+def layer_job(case: Case, config: CoreConfig, source: random.Random, name: str) -> Job:
+    """A compiled layer, with the golden model's results."""
+    program = compile_layer(case.layer, config, case.rows)
+    x = program.pack_x(case.q, case.scale)
+    layout = MemoryMap.for_program(program)
+    memory = _noise(source, layout.size)
+    load(memory, layout, program, x)
+    before = memory.copy()
+    result = Iss(config, memory, layout.regions).run(len(program.instructions))
+    assert result.cause == Cause.NONE, result.message
+    base, _ = layout.regions[Region.RESULTS]
+    rows = memory[base : base + program.y_bytes].view("<f4").reshape(program.rows, -1)
+    expected = golden(case.layer, case.q, case.scale)
+    assert (rows[:, : program.n].view(np.uint32) == expected.view(np.uint32)).all(), "ISS != golden"
+    return _placed(
+        source,
+        layout,
+        before,
+        memory,
+        name=name,
+        length=len(program.instructions),
+        expect=config.fingerprint,
+        counts=result.counts,
+        written=4 * expected.size,
+    )
+
+
+def illegal_job(
+    program: Program,
+    x: bytes,
+    source: random.Random,
+    name: str,
+    *,
+    words: Sequence[int] | None = None,
+    sizes: Mapping[Region, int] | None = None,
+    length: int | None = None,
+    expect: int | None = None,
+) -> Job:
+    """A program with something changed: instructions, sizes of regions, length or fingerprint.
+
+    How it ends is for the instruction-set simulator to say.
+    """
+    config = program.config
+    layout = MemoryMap.for_program(program)
+    memory = _noise(source, layout.size)
+    load(memory, layout, program, x)
+    if words is not None:
+        base, _ = layout.regions[Region.PROGRAM]
+        content = b"".join(word.to_bytes(16, "little") for word in words)
+        memory[base : base + len(content)] = np.frombuffer(content, np.uint8)
+    for region, size in (sizes or {}).items():
+        layout.regions[region] = layout.regions[region][0], size
+    before = memory.copy()
+    length = len(program.instructions) if length is None else length
+    expect = config.fingerprint if expect is None else expect
+    result = Iss(config, memory, layout.regions).run(length, expect)
+    good = result.cause == Cause.NONE
+    return _placed(
+        source,
+        layout,
+        before,
+        memory,
+        name=name,
+        length=length,
+        expect=expect,
+        cause=result.cause,
+        instruction=0 if good else result.instruction,
+        counts=result.counts,
+        written=-1,
+    )
+
+
+def _noise(source: random.Random, size: int) -> np.ndarray:
+    return np.frombuffer(bytearray(source.randbytes(size)), np.uint8)
+
+
+def _placed(
+    source: random.Random,
+    layout: MemoryMap,
+    before: np.ndarray,
+    after: np.ndarray,
+    *,
+    cause: Cause = Cause.NONE,
+    **others,
+) -> Job:
+    """Move the regions to random places of the whole address space."""
+    regions: dict[Region, tuple[int, int]] = {}
+    contents: list[dict[Region, np.ndarray]] = [{}, {}]
+    for region, (base, size) in layout.regions.items():
+        # In a slice of the address space of its own, so that regions cannot overlap.
+        slices = len(layout.regions)
+        room = (1 << _ADDRESS_BITS) // slices
+        start = source.randrange(GUARD, room - size - GUARD) & ~63
+        regions[region] = (room * region + start, size)
+        guards = [_noise(source, GUARD) for _ in range(2)]
+        for content, memory in zip(contents, (before, after), strict=True):
+            content[region] = np.concatenate(
+                [guards[0], memory[base : base + size], guards[1]]
+            )
+    if cause != Cause.NONE:
+        # How far the results got is a question of time; the guards are not.
+        contents[1].pop(Region.RESULTS)
+    return Job(regions=regions, before=contents[0], after=contents[1], cause=cause, **others)

@@ -1,0 +1,266 @@
+"""Scenarios in which the core stops: bad programs, errors of the bus, resets, hangs."""
+
+from collections.abc import Iterator
+
+from lutcore.hw.csr import Control, Region, Status
+from lutcore.hw.isa import Axis, Cause, Opcode, Token, Unit, encode
+from lutcore.sim.rtl import FaultKind
+from lutcore.sw.compile import compile_layer
+from lutcore.sw.legal import check
+from lutcore.verif.layers import Case, draw_case
+from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
+from lutcore.verif.mutate_host import Host
+from lutcore.verif.mutate_jobs import Job, illegal_job, layer_job
+from lutcore.verif.mutate_scenarios import check_reset_values
+
+__all__ = ["SCENARIOS"]
+
+SCENARIOS: list[Scenario] = []
+
+_RESET = 1 << Control.RESET | 1 << Control.IRQ_ENABLE
+
+
+@scenario(SCENARIOS, "illegal")
+def _illegal(bench: Bench) -> None:
+    """Programs that the decoder refuses, good ones in between."""
+    host = bench.host(latency=2, bandwidth=2.0)
+    good = bench.jobs.layers("small", 2)
+    for index, job in enumerate(bench.jobs.once("flips", lambda: _flips(bench.jobs, 500))):
+        host.start(job)
+        host.wait(job.name)
+        host.expect_status([Status.ERROR], job.cause, job.instruction)
+        host.acknowledge()
+        if index % 16 == 0:
+            host.run(good[index // 16 % 2])
+    host.check_memory(job)
+
+
+def _flips(jobs: Jobs, count: int) -> list[Job]:
+    """Compiled programs with one to three bits flipped, which is illegal."""
+    source, numbers = jobs.random("flips"), jobs.numbers("flips")
+    found: list[Job] = []
+    while len(found) < count:
+        case = draw_case(source, numbers, jobs.config)
+        program = compile_layer(case.layer, jobs.config, case.rows)
+        x = program.pack_x(case.q, case.scale)
+        for _ in range(10):
+            words = list(program.instructions)
+            # One kind of instruction is as interesting as another.
+            opcode = source.choice(sorted({word & 0xFF for word in words}))
+            index = source.choice([i for i, word in enumerate(words) if word & 0xFF == opcode])
+            for _ in range(source.choice([1, 1, 1, 2, 3])):
+                words[index] ^= 1 << source.randrange(128)
+            if check(words, jobs.config):
+                name = f"flip {len(found)}"
+                found.append(illegal_job(program, x, source, name, words=words))
+    return found[:count]
+
+
+@scenario(SCENARIOS, "stops")
+def _stops(bench: Bench) -> None:
+    """Every cause, each followed by a good program, with and without a soft reset."""
+    good = bench.jobs.layers("small", 2)
+    for latency in (4, 30):
+        host = bench.host(latency=latency)
+        for index, job in enumerate(bench.jobs.once("stops", lambda: list(_stop_jobs(bench.jobs)))):
+            host.run(job)
+            if (index + latency) % 2:
+                host.write("CONTROL", _RESET)
+                host.expect_status([])
+            host.run(good[index % 2])
+
+
+def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
+    """Stops of all causes that depend on the program alone."""
+    source = jobs.random("stops")
+    case = _full_case(jobs)
+    program = compile_layer(case.layer, jobs.config, case.rows)
+    x = program.pack_x(case.q, case.scale)
+    words = list(program.instructions)
+
+    def at(opcode: Opcode, nth: int = 0) -> int:
+        return [i for i, word in enumerate(words) if word & 0xFF == opcode][nth]
+
+    def changed(index: int, word: int) -> dict[str, list[int]]:
+        return {"words": [*words[:index], word, *words[index + 1 :]]}
+
+    variants: dict[str, dict] = {
+        "no opcode": changed(at(Opcode.MMA), 0),
+        "no end": changed(len(words) - 1, encode(Opcode.TOKEN, counter=0, count=0)),
+        "empty": {"length": 0},
+        "too long": {"length": 129},
+        "much too long": {"length": 1 << 31},
+        "fingerprint": {"expect": jobs.config.fingerprint ^ 1 << 63},
+        "fingerprint, low": {"expect": jobs.config.fingerprint ^ 1},
+        "two slots more": changed(0, encode(Opcode.TOKEN, counter=Token.X_FULL, count=2)),
+    }
+    for bit in range(0, 64, 7):
+        variants[f"fingerprint {bit}"] = {"expect": jobs.config.fingerprint ^ 1 << bit}
+    for unit in Unit:
+        loop = encode(Opcode.LOOP, unit=unit, axis=Axis.K, auto=0, total=1, step=1, stride=0)
+        variants[f"nesting {unit.name}"] = {"words": [*[loop] * 6, *words[6:]]}
+    for region, size in (
+        (Region.PROGRAM, len(words) * 16),
+        (Region.WEIGHTS, len(program.image)),
+        (Region.ACTIVATIONS, program.x_bytes),
+        (Region.RESULTS, program.y_bytes),
+    ):
+        for less in (4, size // 2, size):
+            variants[f"{region.name} short of {less}"] = {"sizes": {region: max(0, size - less)}}
+    tokens = [i for i, word in enumerate(words) if word & 0xFF == Opcode.TOKEN]
+    for index in tokens:
+        counter = Token(words[index] >> 8 & 7)
+        variants[f"no {counter.name}"] = changed(
+            index, encode(Opcode.TOKEN, counter=counter, count=0)
+        )
+        variants[f"one {counter.name}"] = changed(
+            index, encode(Opcode.TOKEN, counter=counter, count=1)
+        )
+    for name, change in variants.items():
+        yield illegal_job(program, x, source, name, **change)
+    # After END nothing is left over, so a counter overflows only within a program.
+    for token in Token:
+        add = encode(Opcode.TOKEN, counter=token, count=2)
+        end = encode(Opcode.END)
+        for number in (2, 3):
+            yield illegal_job(
+                program,
+                x,
+                source,
+                f"{token.name} {number} times",
+                words=[*[add] * number, end],
+                length=number + 1,
+            )
+
+
+def _full_case(jobs: Jobs) -> Case:
+    """A small layer with everything: offsets, bias, several tiles, groups and row tiles."""
+    source, numbers = jobs.random("full"), jobs.numbers("full")
+    while True:
+        case = draw_case(source, numbers, jobs.config)
+        layer = case.layer
+        several = layer.n > jobs.config.lanes and layer.k > jobs.config.step
+        if layer.offsets is not None and layer.bias is not None and several and case.rows > 2:
+            return case
+
+
+def _full_job(jobs: Jobs) -> Job:
+    return layer_job(_full_case(jobs), jobs.config, jobs.random("full job"), "full layer")
+
+
+@scenario(SCENARIOS, "over budget")
+def _over_budget(bench: Bench) -> None:
+    """Budgets that do not suffice, to the cycle."""
+    job, other = bench.jobs.layers("small", 2)
+    host = bench.host(latency=30)
+    for budget in (1, 7, 20, 33, 64, 100, 127, 128, 129, 160, 200, 255):
+        host.start(job, budget)
+        host.wait(f"budget {budget}")
+        host.expect_status([Status.ERROR], Cause.BUDGET, None)
+        host.acknowledge()
+        cycles = host.read_wide("CYCLES")
+        host.check("CYCLES near the budget", budget <= cycles <= budget + 4, True)
+        host.timing.append(cycles)
+        host.run(other)
+
+
+@scenario(SCENARIOS, "aborts")
+def _aborts(bench: Bench) -> None:
+    """Soft resets at any time; what was under way does not reach the next program."""
+    small = bench.jobs.layers("small", 2)
+    for latency, stalls in ((2, 0.0), (40, 0.3)):
+        host = bench.host(latency=latency, stall_probability=stalls, stall_seed=9)
+        for index, job in enumerate(bench.jobs.layers("aborts", 12)):
+            host.start(job)
+            host.sim.step(1 + 29 * index)
+            host.write("CONTROL", _RESET)
+            host.wait("the end of the soft reset")
+            _expect_abort(host)
+            host.acknowledge()
+            host.run(small[index % 2])
+
+
+def _expect_abort(host: Host) -> None:
+    status = host.read("STATUS")
+    if status >> Status.DONE & 1:
+        # It was done before the soft reset came.
+        status = 0
+    host.same("STATUS after a soft reset", status)
+
+
+@scenario(SCENARIOS, "bus errors")
+def _bus_errors(bench: Bench) -> None:
+    """SLVERR and DECERR at each burst; a good program follows."""
+    job = bench.jobs.once("full", lambda: _full_job(bench.jobs))
+    good = bench.jobs.layers("small", 2)
+    host = bench.host(latency=10)
+    host.run(job)
+    # Kept from the core without faults, which runs first.
+    reads, writes = bench.jobs.once(
+        "bursts", lambda: (host.sim.stats.read_bursts, host.sim.stats.write_bursts)
+    )
+    kinds: list[tuple[FaultKind, Cause, int]] = [
+        ("read_slverr", Cause.READ_ERROR, reads),
+        ("read_decerr", Cause.READ_ERROR, min(2, reads)),
+        ("write_slverr", Cause.WRITE_ERROR, writes),
+        ("write_decerr", Cause.WRITE_ERROR, 1),
+    ]
+    for kind, cause, bursts in kinds:
+        for burst in range(bursts):
+            host = bench.host(latency=10, fault=(kind, burst))
+            host.start(job)
+            host.wait(f"an error at burst {burst}")
+            host.expect_status([Status.ERROR], cause, None)
+            host.acknowledge()
+            host.run(good[burst % 2])
+
+
+@scenario(SCENARIOS, "resets")
+def _resets(bench: Bench) -> None:
+    """``aresetn`` at any time."""
+    host = bench.host(latency=12)
+    for index, job in enumerate(bench.jobs.layers("resets", 6)):
+        host.start(job)
+        host.sim.step(3 + 37 * index)
+        host.sim.reset()
+        check_reset_values(host, bench)
+        host.run(job)
+        host.start(job)
+        host.wait()
+        host.sim.reset(2 + index)
+        check_reset_values(host, bench)
+
+
+@scenario(SCENARIOS, "hangs")
+def _hangs(bench: Bench) -> None:
+    """A bus that does not answer: TIMEOUT; only ``aresetn`` helps."""
+    job = bench.jobs.once("full", lambda: _full_job(bench.jobs))
+    hangs: list[tuple[FaultKind, int, bool]] = [
+        ("read_hang", 0, False),
+        ("read_hang", 3, False),
+        ("read_address_hang", 1, False),
+        ("write_hang", 0, False),
+        ("write_address_hang", 0, False),
+        ("write_data_hang", 0, False),
+        ("read_hang", 2, True),
+    ]
+    for kind, burst, aborted in hangs:
+        host = bench.host(latency=5, fault=(kind, burst))
+        host.start(job)
+        if aborted:
+            host.sim.step(400)
+            host.write("CONTROL", _RESET)
+            host.sim.step(50)
+            host.same("STATUS while draining", host.read("STATUS"))
+        took = host.wait("a timeout")
+        host.timing.append(took)
+        host.same("STATUS after a timeout", host.read("STATUS"))
+        host.acknowledge()
+        host.write("CONTROL", _RESET)
+        host.check("irq after all", host.sim.run_until_irq(3000), False)
+        host.same("STATUS of a core that hangs", host.read("STATUS"))
+        host.refused("starting a core that hangs", lambda: host.write("CONTROL", 1))
+        host.sim.reset()
+        check_reset_values(host, bench)
+
+
