@@ -88,7 +88,8 @@ RANKING = Size(1, 8, 32)
 #: The default size for each target.
 SIZES = {
     "xc7": Size(1, 16, 128),
-    "ecp5": Size(2, 16, 64),
+    # Four rows fill the words of the LUT RAM, 4 bits wide, with entries of 9 bits.
+    "ecp5": Size(4, 16, 64),
     "ice40": Size(1, 8, 16),
     # As many products as the paper's array, and columns for one weight of eight bits.
     "cells": Size(2, 32, 8),
