@@ -78,6 +78,10 @@ class TableFill(wiring.Component):
 
     Members
     -------
+    begin
+        Pulse: an instruction begins. With ternary weights, the entries that their tables do not
+        have become zero with the next set of each bank, which takes two cycles more: tables past
+        the end of a run are looked up by what lies in the weight buffer, which may name them.
     ternary
         The layer's weights are ternary.
     i
@@ -107,6 +111,7 @@ class TableFill(wiring.Component):
             {
                 "i": In(stream.Signature(self.word_layout)),
                 "o": Out(stream.Signature(SetTag)),
+                "begin": In(1),
                 "ternary": In(1),
                 "release": In(1),
                 "busy": Out(1),
@@ -189,6 +194,15 @@ class TableFill(wiring.Component):
             pending.r_en.eq(self.o.ready),
         ]
         m.d.sync += free.eq(free + self.release - start)
+        # A set that clears begins with the last two entries, while the sum is still that of none.
+        clears = Signal(range(3))
+        clearing = Signal()
+        if cfg.ternary:
+            m.d.comb += clearing.eq(ternary & (index > TERNARY_ENTRIES - 1))
+            with m.If(start & (clears != 0)):
+                m.d.sync += clears.eq(clears - 1)
+            with m.If(self.begin):
+                m.d.sync += clears.eq(2)
 
         address = Signal(self.address_width - 1)
         flip = Signal(range(group))  # the operand by which the next entry differs
@@ -221,7 +235,8 @@ class TableFill(wiring.Component):
         m.d.comb += fetch.addr.eq(Cat(flip, ~half))
         choice = fetch.data
         with m.If(start):
-            m.d.sync += [filling.eq(1), index.eq(0), fill_tag.eq(tag)]
+            m.d.sync += [filling.eq(1), fill_tag.eq(tag)]
+            m.d.sync += index.eq(Mux(ternary & (clears != 0), TERNARY_ENTRIES, 0))
             for t in range(tables):
                 begin = Mux(ternary, 0, first[t]) if cfg.symmetric else 0
                 m.d.sync += current[t].eq(begin)
@@ -232,9 +247,9 @@ class TableFill(wiring.Component):
             for t in range(tables):
                 step = Signal(signed(cfg.activation_bits + 1), name=f"step_{t}")
                 m.d.comb += step.eq(Mux(ternary, choice[t], choice[t] << int(cfg.symmetric)))
-                m.d.sync += current[t].eq(
-                    add(m, platform, current[t], step, cfg.entry_width, subtract)
-                )
+                following_sum = add(m, platform, current[t], step, cfg.entry_width, subtract)
+                with m.If(~clearing):
+                    m.d.sync += current[t].eq(following_sum)
         with m.If(last):
             m.d.sync += bank.eq(~bank)
         return m
@@ -297,6 +312,7 @@ class TableUnit(wiring.Component):
         wiring.connect(m, reader.port, wiring.flipped(self.buffer))
         wiring.connect(m, fill.o, wiring.flipped(self.o_set))
         m.d.comb += [
+            fill.begin.eq(self.start),
             fill.ternary.eq(self.layer.ternary if cfg.ternary else 0),
             fill.release.eq(self.release),
             self.write_enable.eq(fill.write_enable),

@@ -94,7 +94,7 @@ def decode_weights(words: np.ndarray, form: BlockFormat, n: int, k: int) -> list
 def _trits_of_bits(bits: np.ndarray) -> np.ndarray:
     """Trits int8 [words, columns, N] of index bits uint8 [words, places, N] with absolute signs.
 
-    What the hardware computes with an entry that no table has is not defined; it is 0 here.
+    Entries that are no triple's are 0.
     """
     index = bits.reshape(len(bits), -1, INDEX_BITS, bits.shape[-1])
     weights = 1 << np.arange(INDEX_BITS - 1, dtype=np.uint8)
