@@ -4,9 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +58,7 @@ def run_jobs(
     jobs = list(jobs)
     results: dict[int, JobResult] = {}
     processes: set[subprocess.Popen] = set()
-    with ThreadPoolExecutor(parallel) as pool:
+    with _terminating(), ThreadPoolExecutor(parallel) as pool:
         waiting = {pool.submit(_run, job, processes): n for n, job in enumerate(jobs)}
         try:
             for future in as_completed(waiting):
@@ -68,6 +70,23 @@ def run_jobs(
                 _kill(process)
             raise
     return [results[n] for n in range(len(jobs))]
+
+
+@contextmanager
+def _terminating() -> Iterator[None]:
+    """Let a request to terminate take the jobs along, which have sessions of their own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(job: Job, processes: set[subprocess.Popen]) -> JobResult:

@@ -1,0 +1,102 @@
+"""The regression as a user runs it: on Icarus, on a small core, and on a broken one."""
+
+import re
+import shlex
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from lutcore.hw.config import CoreConfig
+from lutcore.sim.verilog import verilog_of
+from lutcore.sw.cli import main
+
+SMALL = CoreConfig(rows=1, lanes=8, group=2, depth=1, planes=2, bus_width=32)
+#: The carry into an adder of the lanes: a wrong sum in one lane out of eight.
+TEST = "random_layers"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("config") / "small.toml"
+    file.write_text(SMALL.to_toml())
+    return file
+
+
+@pytest.fixture(scope="module")
+def verilog() -> str:
+    return verilog_of(SMALL)
+
+
+def verify(*options: object) -> int:
+    return main(["verify", *map(str, options)])
+
+
+def broken(verilog: str) -> str:
+    """The core with one operator of the lanes changed."""
+    start = re.search(r"^module \\\\lutcore\\.core\\.engine\\.array", verilog, re.MULTILINE)
+    assert start is not None
+    before, rest = verilog[: start.start()], verilog[start.start() :]
+    assert " + " in rest
+    return before + rest.replace(" + ", " - ", 1)
+
+
+def test_a_good_core_passes(config: Path, tmp_path: Path, capsys) -> None:
+    options = ("--unit", "core", "--config", config, "--test", TEST, "-o", tmp_path)
+    assert verify(*options) == 0
+    printed = capsys.readouterr().out
+    assert "all passed; seed 1" in printed
+    assert re.search(r"back-pressure .* of 9", printed)
+    suites = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    assert [case.get("name") for case in suites.iter("testcase")] == [TEST]
+    assert not list(suites.iter("failure"))
+
+
+def test_an_injected_bug_is_caught_and_repeated(
+    config: Path, verilog: str, tmp_path: Path, capsys
+) -> None:
+    edited = tmp_path / "edited.v"
+    edited.write_text(broken(verilog))
+    results = tmp_path / "results"
+    options = ("--config", config, "--rtl", edited, "--unit", "core", "--test", TEST)
+    assert verify(*options, "--seed", 7, "-o", results) == 1
+    printed = capsys.readouterr().out
+    what = re.search(r"what: +(cycle \d+: y\[row, channel\]\[\d+, \d+\] is .*)", printed)
+    assert what is not None, printed
+    for fact in ("configuration: small", "seed:          7", "expected"):
+        assert fact in printed
+    suites = ElementTree.parse(results / "junit.xml").getroot()
+    assert [failure.get("message") for failure in suites.iter("failure")] == [what[1]]
+
+    command = re.search(r"repeat with: +lutcore verify (.*)", printed)
+    assert command is not None
+    # The configuration is no preset, so the command names the copy beside the results.
+    assert "config.toml" in command[1]
+    assert verify(*shlex.split(command[1]), "-o", tmp_path / "again") == 1
+    assert what[1] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("--unit", "nothing"), "--unit must be one of"),
+        (("--seed", "-1"), "--seed must be 0 or more, not -1"),
+        (("--config", "nothing"), "is neither a preset"),
+        (("--rtl", "nothing.v"), "cannot read nothing.v"),
+        (("--full", "--config", "tiny"), "--config and --full exclude each other"),
+        (("--test", TEST), "--test needs --unit"),
+        (("--unit", "csr", "--rtl", __file__), "--rtl replaces the whole core"),
+        (("--rtl", __file__), "has no module lutcore"),
+        (("--junit", "nowhere/junit.xml"), "the folder of nowhere/junit.xml does not exist"),
+    ],
+)
+def test_bad_options_are_refused(options, message: str, tmp_path: Path, capsys) -> None:
+    assert verify(*options, "-o", tmp_path) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_simulator_is_an_error(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert verify("--unit", "core", "-o", tmp_path) == 2
+    assert "apt install iverilog" in capsys.readouterr().err
