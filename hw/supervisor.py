@@ -190,7 +190,7 @@ class Supervisor(wiring.Component):
                     m.next = "LAUNCH"
                 with m.Elif(self.soft_reset):
                     m.d.sync += [self.done.eq(0), self.error.eq(0), self.cause.eq(Cause.NONE)]
-                    m.d.sync += self.instruction.eq(0)
+                    m.d.sync += [self.instruction.eq(0), self.hung.eq(0)]
             with m.State("LAUNCH"):
                 m.d.comb += [self.busy.eq(1), self.run.eq(1), self.launch.eq(1)]
                 m.d.sync += self.cycles.eq(self.cycles + 1)

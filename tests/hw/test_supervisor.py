@@ -321,7 +321,8 @@ def test_budget() -> None:
     drive(scenario)
 
 
-def test_a_hung_bus(watched) -> None:
+@pytest.mark.parametrize("cleared_by", ["soft reset", "start"])
+def test_a_hung_bus(watched, cleared_by: str) -> None:
     """The host hears of it once; a late answer ends it after all."""
 
     async def scenario(ctx, dut):
@@ -339,7 +340,11 @@ def test_a_hung_bus(watched) -> None:
         ctx.set(dut.bus_owed, 0)
         ctx.set(dut.bus_idle, 1)
         await interrupts(ctx, dut, 3)
-        assert status(ctx, dut) == {**stopped(Cause.READ_ERROR, 8), "hung": 1}
+        late = {**stopped(Cause.READ_ERROR, 8), "hung": 1}
+        assert status(ctx, dut) == late
+        if cleared_by == "soft reset":
+            await pulse(ctx, dut.soft_reset)
+            assert status(ctx, dut) == {**stopped(Cause.NONE, 0), "error": 0}
         await start(ctx, dut)
         assert not ctx.get(dut.hung)
 
