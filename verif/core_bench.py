@@ -51,6 +51,13 @@ class CoreState:
         """The program has ended without an error."""
         return self.status == {Status.DONE} and self.cause == Cause.NONE
 
+    def __str__(self) -> str:
+        bits = ", ".join(sorted(bit.name for bit in self.status)) or "no status bits"
+        return (
+            f"{bits}, cause {self.cause.name}, instruction {self.instruction}, after "
+            f"{self.cycles} cycles"
+        )
+
 
 def random_layout(program: Program, source: random.Random) -> MemoryMap:
     """The regions of a program in any order, with gaps, anywhere in 40 bits of address."""

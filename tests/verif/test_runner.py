@@ -12,7 +12,7 @@ from lutcore.sim.verilog import verilog_of
 from lutcore.sw.cli import main
 
 SMALL = CoreConfig(rows=1, lanes=8, group=2, depth=1, planes=2, bus_width=32)
-#: The carry into an adder of the lanes: a wrong sum in one lane out of eight.
+#: The test that the injected bug has to fail.
 TEST = "random_layers"
 
 
@@ -33,8 +33,8 @@ def verify(*options: object) -> int:
 
 
 def broken(verilog: str) -> str:
-    """The core with one operator of the lanes changed."""
-    start = re.search(r"^module \\\\lutcore\\.core\\.engine\\.array", verilog, re.MULTILINE)
+    """The core with one operator of the scale unit changed."""
+    start = re.search(r"^module \\lutcore\.core\.engine\.scale\.lane_0 ", verilog, re.MULTILINE)
     assert start is not None
     before, rest = verilog[: start.start()], verilog[start.start() :]
     assert " + " in rest
