@@ -17,6 +17,7 @@ from lutcore.fpga.explore_cli import explore
 from lutcore.hw.config import PRESETS, ConfigError, CoreConfig, load_config
 from lutcore.hw.isa import EncodingError
 from lutcore.sw.errors import LutcoreError
+from lutcore.verif.mutate_cli import mutate
 from lutcore.verif.prove_cli import prove
 from lutcore.verif.verify_cli import verify
 
@@ -39,6 +40,7 @@ app = typer.Typer(
 
 app.add_typer(bench_cli.app)
 app.command()(explore)
+app.command()(mutate)
 app.command()(prove)
 app.command()(verify)
 

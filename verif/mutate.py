@@ -120,11 +120,13 @@ class Regression:
         outcome: Outcome = "timing" if late else "survived"
         return Verdict(number, mutant, outcome, by, detail, time.monotonic() - start)
 
-    def judge_all(self, mutants: Sequence[Mutant], processes: int) -> Iterator[Verdict]:
-        """Verdicts on faults 1, 2, …, as they come, each from a process of its own."""
+    def judge_all(
+        self, mutants: Sequence[tuple[int, Mutant]], processes: int
+    ) -> Iterator[Verdict]:
+        """Verdicts on faults with their numbers, as they come, each from a process of its own."""
         context = multiprocessing.get_context("fork")
-        waiting = list(enumerate(mutants, 1))
-        running: dict[Connection, tuple[multiprocessing.process.BaseProcess, int, float]] = {}
+        waiting = list(mutants)
+        running: dict[Connection, _Running] = {}
         while waiting or running:
             while waiting and len(running) < processes:
                 number, mutant = waiting.pop(0)
@@ -132,13 +134,13 @@ class Regression:
                 process = context.Process(target=self._child, args=(sender, number, mutant))
                 process.start()
                 sender.close()
-                running[receiver] = process, number, time.monotonic()
+                running[receiver] = process, number, mutant, time.monotonic()
             ready = wait(list(running), timeout=1.0)
-            for receiver, (process, number, began) in list(running.items()):
+            for receiver, (process, number, mutant, began) in list(running.items()):
                 if receiver not in ready and time.monotonic() - began < _PATIENCE:
                     continue
                 del running[receiver]
-                yield self._collect(receiver, process, number, mutants[number - 1], ready)
+                yield self._collect(receiver, process, number, mutant, ready)
 
     def _child(self, sender: Connection, number: int, mutant: Mutant) -> None:
         sender.send(self.judge(number, mutant))
@@ -166,5 +168,7 @@ class Regression:
         return verdict
 
 
+#: Process, number and fault, start.
+_Running = tuple[multiprocessing.process.BaseProcess, int, Mutant, float]
 #: What shows a fault; any other exception is an error of the regression itself.
 _SIGNS = (Killed, RtlProtocolError, CsrError)

@@ -490,6 +490,21 @@ def test_hangs(kind):
     np.testing.assert_array_equal(buffer[TARGET : TARGET + 384], memory()[SOURCE : SOURCE + 384])
 
 
+@pytest.mark.parametrize("kind", ["read_address_hang", "write_address_hang", "write_data_hang"])
+def test_hangs_of_a_channel(kind):
+    buffer = memory()
+    sim = RtlSim(model(), buffer, fault=(kind, 1)).reset()
+    start(sim, 48)
+    assert not sim.run_until_irq(10_000)
+    # The first burst passed; of the second one no byte.
+    expected = memory()
+    expected[TARGET : TARGET + 128] = expected[SOURCE : SOURCE + 128]
+    np.testing.assert_array_equal(buffer, expected)
+    sim.reset()
+    start(sim, 48)
+    assert not sim.run_until_irq(10_000)
+
+
 def test_faults_do_not_cross_directions():
     sim = RtlSim(model(), memory(), fault=("write_slverr", 5)).reset()
     start(sim, 16 * 5)

@@ -1,0 +1,237 @@
+"""Mutation: faults of a netlist, their regression, their proof, on a design of one page."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lutcore.hw.config import CoreConfig
+from lutcore.sim.rtl_build import build_model
+from lutcore.sw.errors import LutcoreError
+from lutcore.verif import mutate_report
+from lutcore.verif.mutants import (
+    Mutant,
+    Netlist,
+    candidates,
+    instrument,
+    read_netlist,
+    sample,
+    unit_of,
+)
+from lutcore.verif.mutate import Regression, Verdict
+from lutcore.verif.mutate_bench import Bench, Jobs, Scenario
+from lutcore.verif.mutate_campaign import Campaign, Request, units_of
+from lutcore.verif.mutate_proof import prove_equivalent
+
+# Reads a word of memory at ADDRESS (register 0x10), counts it up and writes it 64 bytes further.
+# `slow` makes it take one cycle more, `chosen` has a redundant term.
+DESIGN = r"""
+module \lutcore.core.engine.scale (input [31:0] a, input b, input c, output [31:0] y, output chosen);
+  assign y = a + 32'd1;
+  assign chosen = (a[0] & b) | (~a[0] & c) | (b & c);
+endmodule
+
+module lutcore(input aclk, input aresetn, output reg irq,
+  input [11:0] s_axi_awaddr, input s_axi_awvalid, output s_axi_awready,
+  input [31:0] s_axi_wdata, input [3:0] s_axi_wstrb, input s_axi_wvalid, output s_axi_wready,
+  output [1:0] s_axi_bresp, output reg s_axi_bvalid, input s_axi_bready,
+  input [11:0] s_axi_araddr, input s_axi_arvalid, output s_axi_arready,
+  output [31:0] s_axi_rdata, output [1:0] s_axi_rresp, output reg s_axi_rvalid, input s_axi_rready,
+  output [39:0] m_axi_araddr, output [7:0] m_axi_arlen, output [2:0] m_axi_arsize,
+  output [1:0] m_axi_arburst, output m_axi_arvalid, input m_axi_arready,
+  input [31:0] m_axi_rdata, input [1:0] m_axi_rresp, input m_axi_rlast, input m_axi_rvalid,
+  output m_axi_rready,
+  output [39:0] m_axi_awaddr, output [7:0] m_axi_awlen, output [2:0] m_axi_awsize,
+  output [1:0] m_axi_awburst, output m_axi_awvalid, input m_axi_awready,
+  output [31:0] m_axi_wdata, output [3:0] m_axi_wstrb, output m_axi_wlast, output m_axi_wvalid,
+  input m_axi_wready, input [1:0] m_axi_bresp, input m_axi_bvalid, output m_axi_bready);
+  reg [2:0] state;
+  reg [31:0] address, word;
+  wire [31:0] counted;
+  wire chosen, slow;
+  wire write = s_axi_awvalid & s_axi_wvalid & ~s_axi_bvalid;
+  assign {s_axi_awready, s_axi_wready} = {2{write}};
+  assign {s_axi_bresp, s_axi_rresp} = 4'd0;
+  assign s_axi_arready = ~s_axi_rvalid;
+  assign s_axi_rdata = address;
+  assign m_axi_araddr = {8'd0, address};
+  assign m_axi_awaddr = {8'd0, address} + 40'd64;
+  assign {m_axi_arlen, m_axi_awlen} = 16'd0;
+  assign {m_axi_arsize, m_axi_awsize} = {3'd2, 3'd2};
+  assign {m_axi_arburst, m_axi_awburst} = {2'd1, 2'd1};
+  assign m_axi_arvalid = state == 1;
+  assign m_axi_rready = state == 2;
+  assign m_axi_awvalid = state == 4;
+  assign m_axi_wvalid = state == 5;
+  assign m_axi_bready = state == 6;
+  assign m_axi_wdata = counted;
+  assign m_axi_wstrb = 4'hF;
+  assign m_axi_wlast = 1'b1;
+  assign slow = word[31] & word[30];
+  \lutcore.core.engine.scale scale(.a(word), .b(irq), .c(state[0]), .y(counted), .chosen(chosen));
+  always @(posedge aclk) begin
+    if (s_axi_bready) s_axi_bvalid <= 0;
+    if (s_axi_rready) s_axi_rvalid <= 0;
+    if (s_axi_arvalid & s_axi_arready) s_axi_rvalid <= 1;
+    case (state)
+      1: if (m_axi_arready) state <= 2;
+      2: if (m_axi_rvalid) begin word <= m_axi_rdata; state <= 3; end
+      3: state <= slow ? 7 : 4;
+      7: begin address[31] <= chosen; state <= 4; end
+      4: if (m_axi_awready) state <= 5;
+      5: if (m_axi_wready) state <= 6;
+      6: if (m_axi_bvalid) begin state <= 0; irq <= 1; end
+    endcase
+    if (write) begin
+      s_axi_bvalid <= 1;
+      if (s_axi_awaddr == 12'h010) begin address <= s_axi_wdata; state <= 1; irq <= 0; end
+    end
+    if (~aresetn) begin
+      state <= 0; irq <= 0; s_axi_bvalid <= 0; s_axi_rvalid <= 0; address <= 0; word <= 0;
+    end
+  end
+endmodule
+"""
+SCALE = "lutcore.core.engine.scale"
+CONFIG = CoreConfig(lanes=8, rows=1, depth=1, planes=1, bus_width=32)
+
+
+def counts_up(bench: Bench) -> None:
+    host = bench.host(latency=2)
+    words = bench.memory[0x1000:0x1080].view("<u4")
+    words[0] = 0x1234_5677
+    words[16] = 0
+    host.sim.write_csr(0x10, 0x1000)
+    host.wait()
+    host.check("the result", int(words[16]), 0x1234_5678)
+    host.check("ADDRESS", host.sim.read_csr(0x10), 0x1000)
+    host.timing.append(host.sim.cycle)
+
+
+COUNTS_UP = Scenario("counts up", counts_up)
+
+
+@pytest.fixture(scope="module")
+def netlist(tmp_path_factory: pytest.TempPathFactory) -> Netlist:
+    return read_netlist(DESIGN, tmp_path_factory.mktemp("netlist"))
+
+
+def all_of(netlist: Netlist, unit: str) -> list[Mutant]:
+    """Every fault of a unit."""
+    return [
+        mutant
+        for name, module in netlist.modules.items()
+        if unit_of(name) == unit
+        for mutant in candidates(name, module)
+    ]
+
+
+def fault(netlist: Netlist, unit: str, cell_type: str, port: str, bit: int, mode: str) -> Mutant:
+    return next(
+        m
+        for m in all_of(netlist, unit)
+        if (m.cell_type, m.port, m.bit, m.mode) == (cell_type, port, bit, mode)
+    )
+
+
+def redundant(netlist: Netlist) -> Mutant:
+    """The term b & c of `chosen`, without which it is the same."""
+    cells = netlist.modules[SCALE]["cells"]
+    ports = netlist.modules[SCALE]["ports"]
+    b, c = (ports[name]["bits"][0] for name in "bc")
+    for name, cell in cells.items():
+        pins = cell["connections"]
+        if cell["type"] == "$and" and (pins["A"], pins["B"]) == ([b], [c]):
+            return Mutant("const0", SCALE, name, "$and", "Y", 0, -1, "", "")
+    raise AssertionError("the term is gone")
+
+
+def test_samples_repeat_and_do_not_repeat_a_fault(netlist: Netlist) -> None:
+    first, again = (sample(netlist, ["scale", "core"], 60, 3) for _ in range(2))
+    assert first == again
+    assert len(set(first)) == 60
+    assert {m.unit for m in first} == {"scale", "core"}
+    assert sample(netlist, ["scale", "core"], 60, 4) != first
+    assert all(m.port != "CLK" and m.signal != "aclk" for m in all_of(netlist, "core"))
+    with pytest.raises(LutcoreError, match=r"has \d+ faults .* 100000 is too many"):
+        sample(netlist, ["scale"], 100_000, 0)
+
+
+def test_units() -> None:
+    assert unit_of("lutcore.core.engine.array.lanes.table_0") == "array"
+    assert unit_of("lutcore.core.engine.weights_buffer") == "buffers"
+    assert unit_of("lutcore.core.engine.nest_mma") == "nest"
+    assert unit_of("lutcore.core.reader.splitter") == "dma"
+    assert unit_of("lutcore.core.engine") == unit_of("lutcore") == "core"
+    assert "scale" in units_of(["datapath"])[0]
+    with pytest.raises(LutcoreError, match="no unit 'mma'.*datapath, control, table"):
+        units_of(["mma"])
+
+
+def test_regression(netlist: Netlist, tmp_path: Path) -> None:
+    """Wrong values, silence and lateness are seen; a good design passes; the rest survives."""
+    core = all_of(netlist, "core")
+    mute = next(m for m in core if (m.signal, m.mode) == ("m_axi_arready", "const0"))
+    late = next(m for m in core if (m.signal, m.mode) == ("slow", "const1"))
+    mutants = [
+        fault(netlist, "scale", "$add", "Y", 3, "inv"),
+        fault(netlist, "core", SCALE, "a", 0, "const0"),
+        mute,
+        late,
+        redundant(netlist),
+    ]
+    model = build_model(
+        instrument(netlist, mutants, tmp_path), bus_width=32, optimise="fast", progress=False
+    )
+    regression = Regression(model, Jobs(CONFIG, 1), [COUNTS_UP])
+    verdicts = sorted(
+        regression.judge_all(list(enumerate(mutants, 1)), 2), key=lambda verdict: verdict.number
+    )
+    assert [v.mutant for v in verdicts] == mutants
+    outcomes = [(v.outcome, v.by) for v in verdicts]
+    assert outcomes == [
+        ("killed", "counts up"),
+        ("killed", "counts up"),
+        ("killed", "counts up"),
+        ("timing", "counts up"),
+        ("survived", ""),
+    ]
+    assert verdicts[0].detail == "the result is 0x12345670, expected 0x12345678"
+    assert "no interrupt within" in verdicts[2].detail
+
+    def wrong(bench: Bench) -> None:
+        bench.host().check("one", 1, 2)
+
+    with pytest.raises(LutcoreError, match="without a fault fails scenario 'wrong' with seed 1"):
+        Regression(model, Jobs(CONFIG, 1), [Scenario("wrong", wrong)])
+
+
+def test_proof(netlist: Netlist, tmp_path: Path) -> None:
+    """Redundant logic is proved so; anything else must not be."""
+    assert prove_equivalent(netlist, redundant(netlist), tmp_path, ["module"]) == "module"
+    needed = fault(netlist, "scale", "$add", "Y", 31, "const1")
+    assert prove_equivalent(netlist, needed, tmp_path, ["module", "design"]) is None
+
+
+def test_report() -> None:
+    mutant = Mutant("inv", SCALE, "c", "$add", "Y", 3, -1, "sum[3]", "core.v:1")
+    campaign = Campaign(
+        Request(units=("scale",), count=2, seed=9),
+        (
+            Verdict(1, mutant, "killed", "layers", "byte 3 is wrong"),
+            Verdict(2, dataclasses.replace(mutant, mode="const0"), "survived"),
+        ),
+        1000,
+    )
+    assert [v.number for v in campaign.survivors] == [2]
+    text = mutate_report.lines(campaign)
+    assert text[0] == "killed by layers 1"
+    assert text[1] == "survived: fault 2, engine.scale: const0 at $add Y[3], net sum[3]"
+    assert text[2].endswith("lutcore mutate --unit scale --count 2 --seed 9 --only 2")
+    assert mutate_report.table(campaign).row_count == 2
+    written = json.loads(mutate_report.json_text(campaign))
+    assert written["totals"] == {"killed": 1, "timing": 0, "equivalent": 0, "survived": 1}
+    assert written["faults"][1]["module"] == SCALE
+    assert np.all([fault["unit"] == "scale" for fault in written["faults"]])

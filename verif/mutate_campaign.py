@@ -1,0 +1,196 @@
+"""A whole campaign: faults are drawn, built into one design, judged, and what is left is proved."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lutcore.hw.config import CoreConfig
+from lutcore.sim.rtl_build import build_model
+from lutcore.sim.verilog import verilog_of
+from lutcore.sw.errors import LutcoreError
+from lutcore.verif.mutants import GROUPS, UNITS, Mutant, Netlist, instrument, read_netlist, sample
+from lutcore.verif.mutate import Regression, Verdict
+from lutcore.verif.mutate_bench import Jobs
+from lutcore.verif.mutate_proof import prove_equivalent
+
+__all__ = ["SMALL_CORE", "Campaign", "Request", "run_campaign", "units_of"]
+
+#: Small, with buffers that layers of a few hundred columns overflow, so that all of the control is
+#: at work; every unit is more than one wide where the configuration lets it.
+SMALL_CORE = CoreConfig(
+    rows=2,
+    lanes=8,
+    group=3,
+    depth=2,
+    planes=3,
+    bus_width=32,
+    tiles=4,
+    run=64,
+    weight_words=32,
+    scale_words=256,
+    x_words=32,
+    sum_words=64,
+    scale_lanes=2,
+    final_lanes=1,
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to do.
+
+    Attributes
+    ----------
+    config
+        The core.
+    units
+        Names in `UNITS` or `GROUPS`.
+    count
+        Faults; shared equally by the groups, or the units.
+    seed
+        Of the choice of faults and of the regression.
+    processes
+        Faults judged side by side.
+    only
+        Judge this fault alone, counted from 1.
+    prove
+        Whether to try to prove survivors equivalent.
+    source
+        Where the configuration is from, as on the command line; None for `SMALL_CORE`.
+    """
+
+    config: CoreConfig = SMALL_CORE
+    units: tuple[str, ...] = ("datapath", "control")
+    count: int = 40
+    seed: int = 1
+    processes: int = 1
+    only: int | None = None
+    prove: bool = True
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What came out.
+
+    Attributes
+    ----------
+    request
+        What was asked for.
+    verdicts
+        In the order of the faults' numbers.
+    cycles
+        Clock cycles of the whole regression.
+    """
+
+    request: Request
+    verdicts: tuple[Verdict, ...]
+    cycles: int
+
+    @property
+    def survivors(self) -> list[Verdict]:
+        """Faults that nothing noticed and that are not proved to do nothing."""
+        return [verdict for verdict in self.verdicts if verdict.outcome == "survived"]
+
+
+def units_of(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Units of each name, which is one of `UNITS` or `GROUPS`.
+
+    Raises
+    ------
+    LutcoreError
+        If it is neither.
+    """
+    found = []
+    for name in names:
+        if name not in UNITS and name not in GROUPS:
+            known = ", ".join([*GROUPS, *UNITS])
+            raise LutcoreError(f"there is no unit {name!r} to put faults into: take one of {known}")
+        found.append(GROUPS.get(name, (name,)))
+    return found
+
+
+def draw(netlist: Netlist, request: Request) -> list[Mutant]:
+    """The faults of a request: equal shares for what it names."""
+    named = units_of(request.units)
+    mutants: list[Mutant] = []
+    for index, units in enumerate(named):
+        share = request.count * (index + 1) // len(named) - request.count * index // len(named)
+        mutants += sample(netlist, units, share, request.seed)
+    return mutants
+
+
+def run_campaign(
+    request: Request,
+    progress: Callable[[str, int, int], None] = lambda step, done, of: None,
+) -> Campaign:
+    """Run a campaign.
+
+    Parameters
+    ----------
+    request
+        What to do.
+    progress
+        Called with the present step, and how much of how many of it are done.
+
+    Raises
+    ------
+    LutcoreError
+        If an argument is out of range, a tool is missing, or the design fails without a fault.
+    """
+    units_of(request.units)
+    with tempfile.TemporaryDirectory(prefix="lutcore-mutate-") as temporary:
+        folder = Path(temporary)
+        progress("reading the design", 0, 0)
+        netlist = read_netlist(verilog_of(request.config), folder)
+        mutants = draw(netlist, request)
+        if request.only is not None and not 1 <= request.only <= len(mutants):
+            raise LutcoreError(
+                f"there is no fault {request.only}: with this count they are 1 to {len(mutants)}"
+            )
+        progress(f"building {len(mutants)} faults into the design", 0, 0)
+        verilog = instrument(netlist, mutants, folder)
+        model = build_model(
+            verilog, bus_width=request.config.bus_width, optimise="fast", progress=False
+        )
+        regression = Regression(
+            model,
+            Jobs(request.config, request.seed),
+            report=lambda name: progress(f"without a fault: {name}", 0, 0),
+        )
+        wanted = list(enumerate(mutants, 1))
+        if request.only is not None:
+            wanted = [wanted[request.only - 1]]
+        verdicts = []
+        for verdict in regression.judge_all(wanted, request.processes):
+            verdicts.append(verdict)
+            progress("judging", len(verdicts), len(wanted))
+        if request.prove:
+            verdicts = _prove(netlist, verdicts, request.processes, progress)
+    verdicts.sort(key=lambda verdict: verdict.number)
+    return Campaign(request, tuple(verdicts), regression.cycles)
+
+
+def _prove(
+    netlist: Netlist,
+    verdicts: Sequence[Verdict],
+    processes: int,
+    progress: Callable[[str, int, int], None],
+) -> list[Verdict]:
+    """Try to prove what survived equivalent."""
+    survived = [verdict for verdict in verdicts if verdict.outcome == "survived"]
+    proved: dict[int, Verdict] = {}
+
+    def attempt(verdict: Verdict) -> Verdict:
+        with tempfile.TemporaryDirectory(prefix="lutcore-mutate-") as folder:
+            method = prove_equivalent(netlist, verdict.mutant, Path(folder))
+        return replace(verdict, outcome="equivalent", by=method) if method else verdict
+
+    # Yosys runs in processes of its own, so threads suffice.
+    with ThreadPoolExecutor(processes) as pool:
+        for verdict in pool.map(attempt, survived):
+            proved[verdict.number] = verdict
+            progress("proving survivors equivalent", len(proved), len(survived))
+    return [proved.get(verdict.number, verdict) for verdict in verdicts]
