@@ -34,7 +34,8 @@ from lutcore.hw.isa import (
     encode,
 )
 from lutcore.sw.errors import LutcoreError
-from lutcore.sw.legal import check
+from lutcore.sw.legal import check, check_execution
+from lutcore.sw.memory import MemoryMap
 from lutcore.sw.program import Program, ProgramError
 
 __all__ = [
@@ -46,6 +47,8 @@ __all__ = [
 ]
 
 _IMAGE_LINE_BYTES = 80
+#: Steps of a program that are checked as if it ran; more are a matter of seconds.
+_STEPS = 100_000
 #: Ends the weight image; its CRC32 follows.
 _END = ".end"
 _MNEMONICS = {instruction.name: instruction for instruction in INSTRUCTIONS.values()}
@@ -140,7 +143,8 @@ def assemble(text: str, source: str = "assembly") -> Program:
     Raises
     ------
     AssemblyError
-        At the first line that cannot be.
+        At the first line that cannot be: neither by itself, nor with what the program does when
+        it runs.
     """
     lines = iter(enumerate(text.splitlines(), start=1))
     directives: dict[str, tuple[int, dict[str, Any]]] = {}
@@ -174,9 +178,14 @@ def assemble(text: str, source: str = "assembly") -> Program:
     instructions = _assemble_lines(code, config, source)
     number, values = directives[".layer"]
     try:
-        return Program.from_metadata(config, values, tuple(instructions), image)
+        program = Program.from_metadata(config, values, tuple(instructions), image)
     except ProgramError as error:
         raise _error(source, number, str(error)) from None
+    sizes = {region: size for region, (_, size) in MemoryMap.for_program(program).regions.items()}
+    problems = check_execution(instructions, config, sizes, limit=_STEPS)
+    if problems:
+        raise _error(source, code[problems[0].index][0], problems[0].message)
+    return program
 
 
 def assemble_instructions(text: str, config: CoreConfig, source: str = "assembly") -> list[int]:

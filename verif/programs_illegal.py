@@ -68,7 +68,8 @@ def _value(field: Field, rng: random.Random) -> int:
     low, high = field.limits
     choice = rng.random()
     if choice < 0.7:
-        return rng.randint(low, min(high, low + 4)) if low >= 0 else rng.randint(-2, 4) * 32
+        small = rng.randint(low, low + 4) if low >= 0 else rng.randint(-2, 4) * 32
+        return max(low, min(high, small))
     if choice < 0.85:
         return max(low, min(high, rng.choice([low, high, 32, 64, 4096])))
     return rng.randint(low, high)

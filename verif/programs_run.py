@@ -41,7 +41,7 @@ class Expected:
     before, after
         Memory.
     writes
-        Address and bytes of what the program writes, in order.
+        Address and bytes of what the program may write.
     """
 
     result: IssResult
@@ -69,10 +69,12 @@ def expected_of(case: Case) -> Expected:
     if result.faults or result.unfinished or undefined:
         for order in Order:
             for ahead in (False, True):
-                other = Iss(case.config, before.copy(), case.regions).run(
+                iss = Iss(case.config, before.copy(), case.regions)
+                other = iss.run(
                     case.program_length, case.fingerprint, order=order, ahead=ahead, limit=STEPS
                 )
                 outcomes |= _outcomes(other)
+                writes += iss.writes
                 undefined = undefined or other.undefined
     budget = BUDGET
     if any(cause == Cause.BUDGET for cause, _ in outcomes):
