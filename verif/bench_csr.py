@@ -79,7 +79,7 @@ class CsrBench(UnitBench):
     async def write(self, offset: int, value: int, strobe: int = 15) -> int:
         """Write, with address and data in any order; the response."""
         self["axi__wstrb"].set(strobe)
-        address = cocotb.start_soon(self.stream("aw").put(offset, self.pressure))
+        address = self.fork(self.stream("aw").put(offset, self.pressure))
         await self.stream("w").put(value, self.pressure)
         self["axi__wstrb"].set(self.random.getrandbits(4))
         await address
@@ -177,7 +177,7 @@ class CsrBench(UnitBench):
     async def check_both(self) -> None:
         """A read and a write at once: neither waits for the other."""
         name = self.random.choice(list(self.values))
-        reading = cocotb.start_soon(self.check_read(name))
+        reading = self.fork(self.check_read(name))
         await self.check_write(self.random.choice(list(self.settings)))
         await reading
         env.cover("csr: access", "both at once")

@@ -265,7 +265,7 @@ async def abort(dut):
                 bench[f"responses__{number}__ready"].set(0)
             await bench.edge
 
-        tasks = [cocotb.start_soon(process()) for process in processes]
+        tasks = [bench.fork(process()) for process in processes]
         await bench.run([swallow], background, limit=20_000)
         bench.draw(2)
         await bench.serve()

@@ -223,7 +223,7 @@ async def abort(dut):
                 await bench.edge
             await bench.cycles(2)
 
-        tasks = [cocotb.start_soon(process()) for process in (bench.ask, bench.give)]
+        tasks = [bench.fork(process()) for process in (bench.ask, bench.give)]
         await bench.run([stop], [bench.memory.run, bench.watch], limit=20_000)
         written = sum(beats for _, beats in bench.memory.bursts)
         env.expect("dma_write: beats of all bursts", bench.memory.beats, written)

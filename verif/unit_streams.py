@@ -6,7 +6,7 @@ after it.
 """
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import cocotb
@@ -20,7 +20,7 @@ from lutcore.verif.unit_layouts import codec
 __all__ = ["Port", "Process", "Stream", "UnitBench", "draw_pressure"]
 
 #: A part of a scenario: a coroutine function without arguments.
-Process = Callable[[], Awaitable[None]]
+Process = Callable[[], Coroutine[Any, Any, None]]
 #: Names of the handshake's members, and of the same in the channels of AXI.
 _VALID, _READY, _PAYLOAD = "__valid", "__ready", "__payload"
 
@@ -99,6 +99,7 @@ class UnitBench:
             driven = member.flow is wiring.In
             self.ports[full] = Port(getattr(dut, full, None), member.shape, driven)
         self._streams: dict[str, Stream] = {}
+        self._forked: list[Any] = []
         env.start_clock(dut)
 
     def __getitem__(self, name: str) -> Port:
@@ -133,6 +134,12 @@ class UnitBench:
         await self.edge
         while not self[port].bits():
             await self.edge
+
+    def fork(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Begin something that runs beside its process, until :meth:`run` ends at the latest."""
+        task = cocotb.start_soon(work)
+        self._forked.append(task)
+        return task
 
     async def run(
         self,
@@ -176,9 +183,10 @@ class UnitBench:
                 )
         # The others have not all seen this edge yet.
         await Timer(1, "step")
-        for task in (*front, *back):
+        for task in (*front, *back, *self._forked):
             if not task.done():
                 task.cancel()
+        self._forked.clear()
 
     async def interrupt(
         self, processes: Sequence[Process], background: Sequence[Process] = (), *, within: int
