@@ -164,9 +164,7 @@ def _started_module(text: str) -> str:
     start = found[1] if found else "\\$start "
     text = re.sub(
         r"^  always @\*\n    (.*;)\n",
-        lambda match: (
-            f"  always @* begin\n    if ({start}) begin end\n    {match[1]}\n  end\n"
-        ),
+        lambda match: f"  always @* begin\n    if ({start}) begin end\n    {match[1]}\n  end\n",
         text,
         flags=re.MULTILINE,
     )

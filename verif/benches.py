@@ -28,7 +28,9 @@ def _benches() -> dict[str, Bench]:
     if find_spec("lutcore.verif.unit_duts") is not None:
         benches += import_module("lutcore.verif.unit_duts").UNIT_BENCHES.values()
     benches.append(
-        _core("core", "bench_core", "random layers and programs behind AXI, against the golden model")
+        _core(
+            "core", "bench_core", "random layers and programs behind AXI, against the golden model"
+        )
     )
     if find_spec("lutcore.verif.bench_faults") is not None:
         benches.append(_core("faults", "bench_faults", "bus errors, bad programs, resets, hangs"))

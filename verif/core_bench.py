@@ -61,10 +61,7 @@ class CoreState:
 
 def random_layout(program: Program, source: random.Random) -> MemoryMap:
     """The regions of a program in any order, with gaps, anywhere in 40 bits of address."""
-    sizes = {
-        region: size
-        for region, (_, size) in MemoryMap.for_program(program).regions.items()
-    }
+    sizes = {region: size for region, (_, size) in MemoryMap.for_program(program).regions.items()}
     start = address = 64 * source.choice(
         [GUARD // 64, source.getrandbits(20), source.getrandbits(34) | 1 << 30]
     )
@@ -254,8 +251,7 @@ class CoreBench:
             registers |= {f"{name}_LO": value & 0xFFFF_FFFF, f"{name}_HI": value >> 32}
         # All at once: the host's queues keep their order, and the registers see no gap.
         writes = [
-            cocotb.start_soon(self.write_register(name, value))
-            for name, value in registers.items()
+            cocotb.start_soon(self.write_register(name, value)) for name, value in registers.items()
         ]
         for write in writes:
             await write

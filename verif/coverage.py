@@ -75,9 +75,9 @@ def _core_points() -> list[Point]:
          ("whole", "short step", "short group", "less than a step")),
         ("edge of rows", "rows against rows of the array", ("whole", "ragged", "less than a tile")),
         ("extremes", "inputs at the ends of their ranges",
-         _cross(("lowest", "highest"), ("activations", "codes"))
-         + ("subnormal scales", "largest scales", "widest scales", "result overflows",
-            "result is subnormal", "result is -0")),
+         (*_cross(("lowest", "highest"), ("activations", "codes")),
+          "subnormal scales", "largest scales", "widest scales",
+          "result overflows", "result is subnormal", "result is -0")),
         ("blocking", "how the compiler cut the layer",
          ("one block", "blocks of N", "blocks of K", "pieces of groups")),
         ("sequence", "what ran before on the same core",

@@ -138,7 +138,9 @@ def draw_layer(
 def _shape(source: random.Random, config: CoreConfig) -> tuple[int, int, int]:
     """Channels, columns and group size, ends of ranges and multiples more often than not."""
     lanes, step = config.lanes, config.step
-    n = source.choice([lanes, 2 * lanes, source.randint(1, lanes - 1), source.randint(1, 3 * lanes)])
+    n = source.choice(
+        [lanes, 2 * lanes, source.randint(1, lanes - 1), source.randint(1, 3 * lanes)]
+    )
     longest = max(3 * step, 40)
     k = source.choice([step, 2 * step, source.randint(1, longest), source.randint(1, longest)])
     sizes = [k, step, 2 * step, max(1, step - 1), step + 1, source.choice([1, 8, 16, 32])]

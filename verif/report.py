@@ -95,10 +95,8 @@ def _coverage(counted: Mapping[str, Mapping[str, int]], holes: Sequence[str]) ->
 def _print_failures(console: Console, result: JobResult) -> None:
     job = result.job
     for outcome in result.failures:
-        first, _, rest = (outcome.failure or "").partition("\n")
-        console.print(
-            f"\n[red]FAILED[/] {job.settings.unit}: {outcome.name}", soft_wrap=True
-        )
+        first = (outcome.failure or "").partition("\n")[0]
+        console.print(f"\n[red]FAILED[/] {job.settings.unit}: {outcome.name}", soft_wrap=True)
         facts = {
             "configuration": job.config_name,
             "simulator": job.settings.sim,

@@ -23,10 +23,8 @@ def main(folder: Path) -> None:
     os.environ[SETTINGS_VARIABLE] = str(folder / "settings.json")
     start = time.monotonic()
     try:
-        if bench.runs is not None:
-            outcomes = bench.runs(job.settings)
-        else:
-            outcomes = _run_cocotb(job, bench)
+        run = bench.runs
+        outcomes = _run_cocotb(job, bench) if run is None else run(job.settings)
     except LutcoreError as error:
         outcomes = [Outcome("(build)", time.monotonic() - start, failure=str(error))]
     write_outcomes(folder, outcomes)

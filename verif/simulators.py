@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,11 +131,9 @@ def _compile(sim: str, verilog: str, top: str, folder: Path, waves: bool) -> Non
         sources.insert(0, visible)
         # Warnings are about style in generated code; two-state initial values are random.
         arguments = ["-Wno-fatal", "-Wno-lint", "--x-initial", "unique", "-O3", "-CFLAGS", "-O2"]
-        arguments += ["--trace-fst"] if waves and False else []
     runner = _runner(sim)
-    log = folder / "build.log"
     try:
-        with _environment(sim), log.open("w") as file, redirect_stdout(file):
+        with _environment(sim):
             runner.build(
                 sources=sources,
                 hdl_toplevel=top,
@@ -195,26 +193,23 @@ def simulate(
             plusargs = [f"+dumpfile_path={results / 'waves.fst'}"]
     if design.sim == "verilator":
         plusargs += ["+verilator+rand+reset+2", f"+verilator+seed+{1 + seed % (2**31 - 1)}"]
-    with _environment(design.sim):
-        try:
-            runner.test(
-                test_module=module,
-                hdl_toplevel=design.top,
-                hdl_toplevel_lang="verilog",
-                build_dir=design.folder,
-                test_dir=results,
-                results_xml=str(file),
-                seed=seed,
-                extra_env=dict(environment),
-                waves=design.waves,
-                test_filter=None if test is None else rf"\.{test}$",
-                test_args=arguments,
-                plusargs=plusargs,
-                timescale=("1ns", "1ps"),
-            )
-        except (RuntimeError, SystemExit):
-            # A simulator that ends with an error may still have left results, which tell more.
-            pass
+    # A simulator that ends with an error may still have left results, which tell more.
+    with _environment(design.sim), suppress(RuntimeError, SystemExit):
+        runner.test(
+            test_module=module,
+            hdl_toplevel=design.top,
+            hdl_toplevel_lang="verilog",
+            build_dir=design.folder,
+            test_dir=results,
+            results_xml=str(file),
+            seed=seed,
+            extra_env=dict(environment),
+            waves=design.waves,
+            test_filter=None if test is None else rf"\.{test}$",
+            test_args=arguments,
+            plusargs=plusargs,
+            timescale=("1ns", "1ps"),
+        )
     return file
 
 

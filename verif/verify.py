@@ -71,9 +71,7 @@ def verify_request(request: Request) -> int:
     counted = hits(job.folder for job in jobs)
     # One configuration cannot reach what needs another: holes are for the full regression.
     missing = holes(counted, _complete_benches(results)) if request.full else []
-    junit_xml(results, missing).write(
-        junit, encoding="utf-8", xml_declaration=True
-    )
+    junit_xml(results, missing).write(junit, encoding="utf-8", xml_declaration=True)
     print_report(results, counted, missing, seed=request.seed, folder=request.output, junit=junit)
     return 1 if missing or any(result.failures for result in results) else 0
 

@@ -69,8 +69,8 @@ def verify(
     cycle, the first wrong value, and the command that repeats just that test.
 
     --rtl takes Verilog with the ports of the generated core, such as an edited file or a gate-level
-    netlist; it is tested by the benches of the whole core. --full runs over many configurations, and
-    fails if functional coverage has a hole.
+    netlist; it is tested by the benches of the whole core. --full runs over many configurations,
+    and fails if functional coverage has a hole.
     """
     from lutcore.verif.verify import Request, verify_request
 
