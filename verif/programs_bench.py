@@ -156,7 +156,7 @@ def listing(failure: Failure) -> str:
     lines = [
         f"; {failure.why}",
         f"; shrunk to this ({case.note}): {failure.smaller}",
-        f"; length {case.program_length}, expects {case.fingerprint:#018x}",
+        f"; length {case.program_length}, expects {case.fingerprint:#018x}, budget {case.budget}",
         *(f"; {r.name.lower()} at {case.regions[r][0]:#x}, {case.regions[r][1]} bytes"
           for r in Region),
         *(f"{n:4}  {format_instruction(word)}" for n, word in enumerate(case.words)),

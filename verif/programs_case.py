@@ -38,6 +38,10 @@ class Case:
         Of the bytes in memory.
     length, expect
         Settings of the host; None: the program's own.
+    budget
+        Cycles that the host allows; None: more than enough.
+    note
+        How the program was made.
     """
 
     config: CoreConfig
@@ -46,6 +50,7 @@ class Case:
     seed: int
     length: int | None = None
     expect: int | None = None
+    budget: int | None = None
     note: str = field(default="", compare=False)
 
     @property
@@ -85,7 +90,7 @@ class Case:
 class _Data(Flow):
     """Finds out what the bytes in memory are taken for, and makes them that.
 
-    Nothing but bits are cleared, so that bytes that are taken for several things are right for all.
+    Bits are cleared and never set, so that bytes that are taken for several things suit all.
     """
 
     def attach(self, memory: np.ndarray, bases: Mapping[Region, int]) -> None:
@@ -107,8 +112,8 @@ class _Data(Flow):
             if form.ternary and k % INDEX_BITS == 0:
                 _clear_unknown_trits(data[: form.code_bytes(n, k)], self.config)
         elif name == "S" and self.layer is not None and self.layer.format.wide:
-            lines = data.view("<u2")
-            lines = lines[: len(lines) // (2 * self.config.scale_lanes) * 2 * self.config.scale_lanes]
+            lines, pair = data.view("<u2"), 2 * self.config.scale_lanes
+            lines = lines[: len(lines) // pair * pair]
             high = lines.reshape(-1, 2, self.config.scale_lanes)[:, 0]
             high &= 0x9FFF
             high[(high >> 8 & 31) > 16] &= 0xEFFF

@@ -15,6 +15,7 @@ from lutcore.hw.isa import (
     EncodingError,
     Field,
     Opcode,
+    Token,
     decode,
     encode,
 )
@@ -82,7 +83,7 @@ def _flip(case: Case, rng: random.Random) -> Case:
     """One bit of an instruction."""
     at = rng.randrange(len(case.words))
     width = INSTRUCTIONS[Opcode(case.words[at] & 0xFF)].width if _known(case.words[at]) else 128
-    bit = rng.randrange(width) if rng.random() < 0.9 else rng.randrange(INSTRUCTION_BITS)
+    bit = rng.randrange(width) if rng.random() < 0.75 else rng.randrange(INSTRUCTION_BITS)
     return _with(case, at, case.words[at] ^ 1 << bit)
 
 
@@ -147,6 +148,19 @@ def _length(case: Case, rng: random.Random) -> Case:
     return replace(case, length=rng.choice([0, 1, count - 1, count + 1, 128, 129, 1 << 31]))
 
 
+def _tokens(case: Case, rng: random.Random) -> Case:
+    """Tokens that nobody has waited for, in place of others or of any instruction."""
+    tokens = [i for i, word in enumerate(case.words) if word & 0xFF == Opcode.TOKEN]
+    at = rng.choice(tokens) if tokens and rng.random() < 0.7 else rng.randrange(len(case.words))
+    word = encode(Opcode.TOKEN, counter=rng.choice(list(Token)), count=rng.choice([1, 2, 2]))
+    return _with(case, at, word)
+
+
+def _hurry(case: Case, rng: random.Random) -> Case:
+    """A budget of cycles that may not be enough."""
+    return replace(case, budget=rng.choice([1, 50, rng.randint(20, 300), rng.randint(100, 2000)]))
+
+
 def _with(case: Case, at: int, word: int) -> Case:
     return case.with_words((*case.words[:at], word, *case.words[at + 1 :]))
 
@@ -174,4 +188,7 @@ MUTATIONS: dict[str, Callable[[Case, random.Random], Case]] = {
     "a region shrunk": _shrink,
     "a region misaligned": _misalign,
     "a setting": _length,
+    "tokens": _tokens,
+    "other tokens": _tokens,
+    "a budget": _hurry,
 }

@@ -77,15 +77,22 @@ def expected_of(case: Case) -> Expected:
                 writes += iss.writes
                 undefined = undefined or other.undefined
     budget = BUDGET
-    if any(cause == Cause.BUDGET for cause, _ in outcomes):
+    if case.budget is not None:
+        budget = case.budget
+        outcomes |= _running(len(case.words) - 1)
+    elif any(cause == Cause.BUDGET for cause, _ in outcomes):
         budget = _ENDLESS_BUDGET
     return Expected(result, outcomes, undefined, budget, before, after, writes)
 
 
+def _running(last: int) -> frozenset[tuple[Cause, int]]:
+    """The budget may end with any instruction, up to the last one."""
+    return frozenset((Cause.BUDGET, number) for number in range(last + 1))
+
+
 def _outcomes(result: IssResult) -> frozenset[tuple[Cause, int]]:
     if result.unfinished:
-        running = {(Cause.BUDGET, number) for number in range(result.reached + 2)}
-        return frozenset(result.faults | running)
+        return result.faults | _running(result.reached + 1)
     return result.faults or frozenset({(Cause.NONE, 0)})
 
 
