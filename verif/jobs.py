@@ -80,7 +80,9 @@ class Job:
             words += ["--rtl", str(self.rtl)]
         if outcome.repeat:
             return f"{shlex.join(words)} {outcome.repeat}"
-        return shlex.join([*words, "--test", outcome.name])
+        if chosen.sim != "cxxrtl" and not outcome.name.startswith("("):
+            words += ["--test", outcome.name]
+        return shlex.join(words)
 
 
 def config_named(name: str, config: CoreConfig) -> str:

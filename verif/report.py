@@ -44,6 +44,10 @@ def print_report(
         console.print(f"not covered: {hole}", markup=False, soft_wrap=True)
     for result in results:
         _print_failures(console, result)
+        if result.job.waves:
+            found = sorted(result.job.folder.glob("waves.*"))
+            waves = ", ".join(map(str, found)) or "none were written"
+            console.print(f"waveforms: {waves}", markup=False, soft_wrap=True)
     tests = sum(len(result.outcomes) for result in results)
     failed = sum(len(result.failures) for result in results)
     verdict = "[green]all passed[/]" if not failed else f"[red]{failed} failed[/]"
@@ -105,8 +109,5 @@ def _print_failures(console: Console, result: JobResult) -> None:
             "log": job.folder / "log.txt",
             "repeat with": job.repeat(outcome),
         }
-        if job.waves:
-            found = sorted(job.folder.glob("waves.*"))
-            facts["waves"] = ", ".join(map(str, found)) or "none were written"
         for name, value in facts.items():
             console.print(f"  {name + ':':<15}{value}", markup=False, soft_wrap=True)
