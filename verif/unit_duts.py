@@ -45,7 +45,7 @@ UNIT_BENCHES: dict[str, Bench] = {
 _STREAMS = {
     "table": ("body full", "o_set full", "o_set empty", "o_run full", "o_run empty", "o_rows full",
               "o_rows empty"),
-    "accumulators": ("i full", "o full", "o empty"),
+    "accumulators": ("i full", "o full"),
     "scale": ("i full", "o full", "o empty", "acc full"),
     "dma_read": ("requests full", "responses full", "responses empty", "ar full", "ar empty",
                  "r full", "r empty"),
