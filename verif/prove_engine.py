@@ -62,10 +62,9 @@ def write_smt2(model: Model, folder: Path, *, any_state: bool) -> Path:
         "proc",
         "flatten",
         "memory_map",
-        "opt_expr",
     ]
     for port, path in model.probes.items():
-        lines += [f"delete -port w:{port}", f"connect -set \\{port} \\{path}"]
+        lines += [f"delete -port w:{port}", f"connect -nounset -set \\{port} \\{path}"]
     if any_state:
         lines.append("setattr -unset init w:dut.*")
     lines += [

@@ -1,0 +1,214 @@
+"""Every stream in the core keeps its offer until it is taken.
+
+Unit by unit, by induction: each unit is given streams that keep the rule, and any other inputs, and
+its own must keep it too. Together they say it of the core. `all_streams` lists what there is.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from amaranth.hdl import Fragment, Value
+from amaranth.lib import wiring
+
+from lutcore.hw.config import CoreConfig
+from lutcore.verif.prove_model import Break, Model, Property, streams_of
+
+__all__ = ["PROPERTIES", "SOURCES", "all_streams"]
+
+_CONFIG = CoreConfig(
+    rows=1, lanes=8, group=2, depth=1, planes=1, bus_width=32, tiles=1, run=8,
+    weight_words=2, scale_words=64, x_words=8, sum_words=8, scale_lanes=1, final_lanes=1,
+)  # fmt: skip
+
+
+def all_streams(config: CoreConfig) -> list[tuple[str, str]]:
+    """Streams of the core that a unit of ours is the source of: class of the unit, name."""
+    from lutcore.hw.core import Core
+
+    found: dict[tuple[str, str], None] = {}
+
+    def walk(fragment: Any) -> None:
+        for origin in fragment.origins or ():
+            if isinstance(origin, wiring.Component):
+                for name, _, source in streams_of(origin):
+                    if source:
+                        found[type(origin).__name__, name.partition("[")[0]] = None
+        for inner, _, _ in fragment.subfragments:
+            walk(inner)
+
+    walk(Fragment.get(Core(config), None))
+    return list(found)
+
+
+def _fifo(model: Model, path: str, depth: int, name: str) -> None:
+    """The pointers of an Amaranth SyncFIFO agree with its level."""
+    bits = max(1, (depth - 1).bit_length())
+    level = model.probe(f"{path}.level", range(depth + 1))
+    produce, consume = (model.probe(f"{path}.{n}", bits) for n in ("produce", "consume"))
+    model.claim(level <= depth, f"{name}_level")
+    model.claim((produce < depth) & (consume < depth), f"{name}_pointers")
+    ahead = consume + level
+    model.claim((ahead == produce) | (ahead == produce + depth), f"{name}_agrees")
+
+
+def _stable(
+    make: Callable[[], Any],
+    constants: tuple[str, ...],
+    more: Callable[[Model, Any], None] | None,
+    model: Model,
+) -> None:
+    dut = model.unit(make())
+    unless: Any = 0
+    for path, member, port in dut.signature.flatten(dut):
+        name = "_".join(map(str, path))
+        if member.flow != wiring.In:
+            continue
+        driver = model.constant if path[0] in constants else model.free
+        signal = driver(f"in_{name}", Value.cast(port).shape())
+        model.m.d.comb += Value.cast(port).eq(signal)
+        if path == ("abort",):
+            unless = model.past(signal)
+    for name, interface, source in streams_of(dut):
+        label = name.replace(".", "_").replace("[", "_").replace("]", "")
+        stands = model.holds_until_taken(interface)
+        if source:
+            model.claim(stands | unless, f"{label}_stands")
+            model.reachable(interface.valid & ~interface.ready, f"{label}_waits")
+        else:
+            model.given(stands)
+    if more is not None:
+        more(model, dut)
+
+
+def _axi(model: Model, dut: Any) -> None:
+    """Channels of AXI that the unit is the source of."""
+    bus = getattr(dut, "bus", None) or dut.axi
+    payloads = {
+        "ar": ("araddr", "arlen"),
+        "aw": ("awaddr", "awlen"),
+        "w": ("wdata", "wstrb", "wlast"),
+        "r": ("rdata", "rresp"),
+        "b": ("bresp",),
+    }
+    master = hasattr(dut, "bus")
+    for channel, names in payloads.items():
+        if not hasattr(bus, f"{channel}valid") or (channel in "rb") == master:
+            continue
+        valid, ready = getattr(bus, f"{channel}valid"), getattr(bus, f"{channel}ready")
+        waits = model.past(valid & ~ready)
+        same = [model.past(getattr(bus, n)) == getattr(bus, n) for n in names]
+        stands = valid
+        for one in same:
+            stands = stands & one
+        model.claim(~waits | stands, f"{channel}_stands")
+        model.reachable(valid & ~ready, f"{channel}_waits")
+
+
+def _read(model: Model, dut: Any) -> None:
+    _axi(model, dut)
+    held = model.probe("dut.held", dut.clients)
+    model.claim((held & (held - 1)[: dut.clients]) == 0, "one_client_at_a_time")
+
+
+def _nest(model: Model, dut: Any) -> None:
+    # A body ends when it has been accepted, or as it is.
+    accepted = model.probe("dut.accepted")
+    model.given(~dut.advance | accepted | (dut.o.valid & dut.o.ready))
+
+
+def _table(model: Model, dut: Any) -> None:
+    # A bank is given back with the transfer of its set, as the core wires it. Each of the two is
+    # free, being filled, or holds a set that is offered.
+    model.given(dut.release == (dut.o_set.valid & dut.o_set.ready))
+    free = model.probe("dut.fill.free", 2)
+    both, filling, last = (model.probe(f"dut.fill.{n}") for n in ("both", "filling", "last"))
+    offered = dut.o_set.valid + both
+    model.claim(free + offered + (filling & ~last) == 2, "two_banks")
+    model.claim((~both | dut.o_set.valid) & (~last | filling), "sets_in_order")
+
+
+def _loader(bits: int, model: Model, dut: Any) -> None:
+    """A loader has a body before it while it is not idle."""
+    state = model.probe("dut.fsm_state", bits)
+    model.claim((state == 0) | dut.body.valid, "has_a_body")
+
+
+def _specs() -> list[tuple]:
+    def lazy(module: str, name: str, *arguments: Any, **keys: Any) -> Callable[[], Any]:
+        def make() -> Any:
+            from importlib import import_module
+
+            return getattr(import_module(f"lutcore.hw.{module}"), name)(*arguments, **keys)
+
+        return make
+
+    def loader(name: str) -> Callable[[], Any]:
+        def make() -> Any:
+            from lutcore.hw import loaders
+
+            write = loaders.write_signature
+            if name == "ldx":
+                return loaders.ActivationLoader(_CONFIG, write=write(32, 32, 4))
+            return loaders.WeightLoader(
+                _CONFIG, scale_write=write(32, 32, 4), bias_write=write(32, 32, 4)
+            )
+
+        return make
+
+    drop = "waiting gives up"
+    hw = "lutcore.hw."
+    return [
+        # name, unit, constants, more claims, twin
+        ("window", lazy("dma", "Window", 32), (), None,
+         Break(hw + "dma", "with m.If(self.o.ready):\n                    m.next = \"IDLE\"",
+               "with m.If(1):\n                    m.next = \"IDLE\"", drop)),
+        ("read", lazy("dma", "ReadMaster", 32, 2, outstanding=2, burst=4), (), _read,
+         Break(hw + "dma", "with m.Elif(bus.rready | taken):", "with m.Else():", drop)),
+        ("write", lazy("dma", "WriteMaster", 32, outstanding=2, burst=4), (), _axi,
+         Break(hw + "dma", "free.eq(~bus.wvalid | bus.wready)", "free.eq(1)", "a beat overwritten")),
+        ("csr", lazy("csr_file", "CsrFile", _CONFIG), (), _axi,
+         Break(hw + "csr_file", "with m.If(axi.bvalid), m.If(axi.bready):",
+               "with m.If(axi.bvalid):", drop)),
+        ("nest", lazy("nest", "Nest", address_width=8), (), _nest,
+         Break(hw + "nest", "with m.If(self.o.ready):\n                    m.d.sync += accepted",
+               "with m.If(1):\n                    m.d.sync += accepted", drop)),
+        ("store", lazy("results", "StoreUnit", _CONFIG), ("layer",), None,
+         Break(hw + "results", "gathering & (~full | self.o.ready)", "gathering", "overwritten")),
+        ("final", lazy("results", "FinalUnit", _CONFIG), ("layer",), None,
+         Break(hw + "results", "en.eq(~self.o.valid | self.o.ready)", "en.eq(1)", "no waiting")),
+        ("fetch", lazy("fetch", "Fetch", _CONFIG), (), None,
+         Break(hw + "fetch", "with m.If(self.command.ready):", "with m.If(1):", drop)),
+        ("ldx", loader("ldx"), ("layer", "fields"), partial(_loader, 2),
+         Break(hw + "loaders", "self.command.payload.offset.eq(body.address),\n            "
+               "self.command.payload.beats.eq(beats)", "self.command.payload.offset.eq("
+               "body.address + self.command.ready),\n            "
+               "self.command.payload.beats.eq(beats)", "payload changes")),
+        ("ldw", loader("ldw"), ("layer", "fields"), partial(_loader, 3),
+         Break(hw + "loaders", "self.command.payload.beats.eq(total)",
+               "self.command.payload.beats.eq(total + beats)", "payload changes")),
+        ("table", lazy("table", "TableUnit", _CONFIG), ("layer", "fields"),
+         _table,
+         Break(hw + "table", "taken.eq(self.o.valid & self.o.ready)", "taken.eq(self.o.valid)", drop)),
+        ("scale", lazy("scale", "ScaleUnit", _CONFIG), ("layer",),
+         lambda model, dut: _fifo(model, "dut.queue", 2, "queue"),
+         Break(hw + "scale", "queue.r_en.eq(self.o.ready)", "queue.r_en.eq(1)", drop)),
+    ]  # fmt: skip
+
+
+SOURCES = {spec[0]: spec[1] for spec in _specs()}
+
+PROPERTIES = [
+    Property(
+        name=f"stream-{name}",
+        unit="stream",
+        claim="each stream and AXI channel that the unit offers stands until it is taken",
+        config="M1 N8 k2 G1, bus 32",
+        build=partial(_stable, make, constants, more),
+        twin=twin,
+        depth=2,
+        twin_depth=10,
+        quick=name == "window",
+    )
+    for name, make, constants, more, twin in _specs()
+]
