@@ -46,9 +46,9 @@ CONFIGURATIONS: dict[str, CoreConfig] = {
     "register-k4-g1": CoreConfig(
         rows=2, lanes=16, group=4, depth=1, planes=4, table_store="register", bus_width=64,
     ),
-    "register-k3-g5-int16": CoreConfig(
-        rows=1, lanes=8, group=3, depth=5, activation="int16", planes=2, table_store="register",
-        bus_width=512, x_words=16,
+    "register-k3-g5": CoreConfig(
+        rows=1, lanes=16, group=3, depth=5, planes=2, table_store="register", bus_width=512,
+        x_words=16,
     ),
     "register-full-k2-g4": CoreConfig(
         rows=2, lanes=8, group=2, depth=4, planes=5, table_store="register", table_form="full",
