@@ -158,7 +158,7 @@ class _Run:
                 left = self.size - step * self.step
                 places = self.config.group * ceil_div(left, ternary.GROUP) if self.trits else left
                 tag = {
-                    "tiles": self.config.tiles,
+                    "last_entry": self.config.tiles - 1,
                     "run_first": step == 0,
                     "run_last": step == self.steps - 1,
                     "body_first": 0,

@@ -95,8 +95,6 @@ class ArrayUnit(wiring.Component):
         credit = Signal(range(cfg.tiles + 1), init=cfg.tiles)
 
         planes = Mux(self.layer.per_plane, 1, self.layer.planes)
-        entries = Signal(7)
-        m.d.comb += entries.eq(Mux(self.layer.per_plane, tag.tiles * self.layer.planes, tag.tiles))
         plane_last = Signal()
         set_last = Signal()
         finishing = Signal()
@@ -110,12 +108,16 @@ class ArrayUnit(wiring.Component):
         read_word = Signal.like(word)
         m.d.comb += [
             plane_last.eq(plane + 1 == planes),
-            set_last.eq(plane_last & (entry + 1 == entries)),
+            set_last.eq(plane_last & (entry == tag.last_entry)),
             finishing.eq(tag.run_last & plane_last),
             rewind.eq(fresh & tag.body_first),
             has_slot.eq(~tag.w_take | taken),
             read_word.eq(Mux(rewind, 0, word)),
-            has_word.eq((self.buffer.writer_slot != slot) | (self.buffer.writer_count > read_word)),
+            # Compared with either word: the tag, which chooses, comes late.
+            has_word.eq(
+                (self.buffer.writer_slot != slot)
+                | Mux(rewind, self.buffer.writer_count != 0, self.buffer.writer_count > word)
+            ),
             has_room.eq(~finishing | (credit != 0)),
             self.issue.eq(self.i.valid & has_slot & has_word & has_room & ~single),
             self.w_take.eq(self.i.valid & ~has_slot & self.w_available),

@@ -36,7 +36,7 @@ __all__ = ["RunTag", "SetTag", "TableFill", "TableUnit", "run_layout"]
 class SetTag(data.Struct):
     """What ARRAY has to know of a table set."""
 
-    tiles: unsigned(7)
+    last_entry: unsigned(6)  # of its accumulators: one per tile, or per tile and plane
     run_first: unsigned(1)
     run_last: unsigned(1)
     body_first: unsigned(1)
@@ -137,18 +137,20 @@ class TableFill(wiring.Component):
         keep, fetch = operands.write_port(), operands.read_port(domain="comb")
         half = Signal()  # that is being filled
         count = Signal(range(group + 1))
+        # All that decides when a fill starts is in registers: it enables every operand's memory.
         full = Signal()
         start = Signal()
         tag = Signal(SetTag)
         ternary = self.ternary if cfg.ternary else Const(0, 1)
         words = Mux(ternary, TRITS, group)
-        m.d.comb += [full.eq(count == words), self.i.ready.eq(~full | start)]
+        m.d.comb += self.i.ready.eq(~full | start)
         first = [Signal(entry, name=f"first_{t}") for t in range(tables)]
         going = Signal()  # the next word is not the first of its set
         m.d.comb += going.eq(~full & (count != 0))
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += [
                 count.eq(Mux(full, 1, count + 1)),
+                full.eq(~full & (count == words - 1)),
                 tag.eq(self.i.payload.tag),
             ]
             for t in range(tables if cfg.symmetric else 0):
@@ -162,7 +164,7 @@ class TableFill(wiring.Component):
                     )
                 m.d.sync += first[t].eq(total)
         with m.Elif(start):
-            m.d.sync += count.eq(0)
+            m.d.sync += [count.eq(0), full.eq(0)]
         with m.If(start):
             m.d.sync += half.eq(~half)
         m.d.comb += [
@@ -174,26 +176,33 @@ class TableFill(wiring.Component):
         # Fill.
         filling = Signal()
         index = Signal(range(max(2, entries)))
-        last_index = Signal.like(index)
-        last = Signal()
+        before_last, last = Signal(), Signal()
         bank = Signal()
         free = Signal(range(3), init=2)
         current = [Signal(entry, name=f"current_{t}") for t in range(tables)]
         fill_tag = Signal(SetTag)
-        pending = fifo.SyncFIFO(width=SetTag.as_shape().size, depth=2)
-        m.submodules.pending = pending
         m.d.comb += [
-            last_index.eq(Mux(ternary, TERNARY_ENTRIES - 1, entries - 1)),
-            last.eq(filling & (index == last_index)),
+            before_last.eq(filling & (index == Mux(ternary, TERNARY_ENTRIES, entries) - 2)),
             start.eq(full & (free != 0) & (~filling | last)),
             self.busy.eq(filling),
-            pending.w_en.eq(filling & (index == last_index - 1)),
-            pending.w_data.eq(fill_tag.as_value()),
-            self.o.valid.eq(pending.r_rdy),
-            self.o.payload.eq(pending.r_data),
-            pending.r_en.eq(self.o.ready),
         ]
-        m.d.sync += free.eq(free + self.release - start)
+        m.d.sync += [last.eq(before_last), free.eq(free + self.release - start)]
+
+        # Two filled sets, the older one in a register that ARRAY decides by.
+        newer = Signal(SetTag)
+        both = Signal()
+        taken = Signal()
+        m.d.comb += taken.eq(self.o.valid & self.o.ready)
+        with m.If(before_last):
+            m.d.sync += newer.eq(fill_tag)
+        with m.If(taken & both):
+            m.d.sync += self.o.payload.eq(newer)
+        with m.Elif(before_last & (taken | ~self.o.valid)):
+            m.d.sync += self.o.payload.eq(fill_tag)
+        m.d.sync += [
+            self.o.valid.eq(before_last | (self.o.valid & ~taken) | both),
+            both.eq(Mux(taken, both & before_last, both | (self.o.valid & before_last))),
+        ]
         # A set that clears begins with the last two entries, while the sum is still that of none.
         clears = Signal(range(3))
         clearing = Signal()
@@ -330,6 +339,8 @@ class TableUnit(wiring.Component):
         run_first = Signal()
         body_first = Signal()
         x_slot = Signal(init=1)
+        # Known with the body: in ARRAY the product would lie in the path of every lookup.
+        last_entry = Signal(6)
 
         # Reading side: one word per cycle into the pipeline, as long as the other end takes it.
         class Flags(data.Struct):
@@ -368,7 +379,7 @@ class TableUnit(wiring.Component):
             flags.keep_rows.eq(body.k_last),
             flags.run_start.eq((headers == 0) & run_first & (layer_index == 0)),
             flags.run_end.eq((headers == 0) & run_ends & step_end),
-            flags.tag.tiles.eq(body.n),
+            flags.tag.last_entry.eq(last_entry),
             flags.tag.run_first.eq(run_first),
             flags.tag.run_last.eq(run_ends),
             flags.tag.body_first.eq(body_first & run_first),
@@ -406,9 +417,12 @@ class TableUnit(wiring.Component):
             next_slot = Signal()
             m.d.comb += next_slot.eq(x_slot ^ need_x)
             size = self.body.payload.k
+            tiles = self.body.payload.n
+            entries = Mux(layer.per_plane, tiles * layer.planes, tiles)
             m.d.comb += first_of.eq(Mux(size > layer.group_size, layer.group_size, size))
             m.d.sync += [
                 held.eq(1),
+                last_entry.eq(entries - 1),
                 body.eq(self.body.payload),
                 x_slot.eq(next_slot),
                 runs_left.eq(size - first_of),
@@ -423,7 +437,6 @@ class TableUnit(wiring.Component):
                 reader.seek_slot.eq(next_slot),
                 reader.seek_word.eq(self.body.payload.address),
             ]
-            entries = Mux(layer.per_plane, self.body.payload.n * layer.planes, self.body.payload.n)
             # All of K has to be summed within a sum slot, and nothing else but row tiles: in the
             # last iteration over those (if they are the innermost loop), K ends where the slot does.
             loops = self.body.payload

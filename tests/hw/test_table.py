@@ -18,7 +18,8 @@ from lutcore.hw.table import TableFill, TableUnit
 class Case:
     """An MMA instruction and the layer that it works on.
 
-    Levels are those of w, s, x and t.
+    Levels are those of w, s, x and t; ``entries`` are the accumulators of a tile, more than one
+    with scales per plane.
     """
 
     config: CoreConfig
@@ -27,6 +28,7 @@ class Case:
     group_size: int
     last_rows: int
     bias: bool = False
+    entries: int = 1
 
     @property
     def memory_bits(self) -> int:
@@ -138,7 +140,7 @@ def expect(case: Case, blocks: list[Block]) -> Expected:
                 left = len(run[0]) - index * config.step
                 signs = sum((left >= (g + 1) * config.group) << g for g in range(config.depth))
                 tag = {
-                    "tiles": body.n,
+                    "last_entry": body.n * case.entries - 1,
                     "run_first": start,
                     "run_last": end,
                     "body_first": first and start,
@@ -246,6 +248,7 @@ CASES = {
     # A sum slot for each row tile, although the innermost loop is over rows.
     "rows innermost": Case(
         SMALL, (Loop(N, 2, 1), Loop(K, 9, 9), Loop(R, 3, 1)), (2, 2, 3, 3), 8, 2, bias=True,
+        entries=2,
     ),
     # More runs than their FIFO holds.
     "short runs": Case(
@@ -282,7 +285,8 @@ def test_instruction(name: str, pressure: float) -> None:
             ctx.set(dut.fields[f"{name}_level"], value)
         ctx.set(dut.layer.group_size, case.group_size)
         ctx.set(dut.layer.last_rows, case.last_rows)
-        ctx.set(dut.layer.planes, 1)
+        ctx.set(dut.layer.planes, case.entries)
+        ctx.set(dut.layer.per_plane, case.entries > 1)
         ctx.set(dut.layer.bias, case.bias)
         ctx.set(dut.start, 1)
         await ctx.tick()
@@ -385,7 +389,7 @@ def test_an_entry_in_every_cycle(group: int, form: str) -> None:
     async def words(ctx):
         for step in steps:
             for a in step[0]:
-                await put(ctx, dut.i, {"a": [a], "tag": {"tiles": 1}})
+                await put(ctx, dut.i, {"a": [a], "tag": {"last_entry": 0}})
 
     async def sets(ctx):
         ctx.set(dut.o.ready, 1)
