@@ -319,11 +319,9 @@ class _Engine(wiring.Component):
             fetch.receiving,
             Mux(self.read_error_client == READERS.index("ldx"), of[Unit.LDX], of[Unit.LDW]),
         )
-        # A program without a layer has no sizes; MMA does not know where a block of activations ends.
+        # Without a layer there are no sizes; MMA does not know where a block of activations ends.
         sized = Cat(fetch.start[unit] for unit in (Unit.LDW, Unit.MMA, Unit.STY)).any()
-        unfit = (sized & (fetch.layer.planes == 0)) | (
-            fetch.loop_valid[Unit.MMA] & fetch.loop.auto
-        )
+        unfit = (sized & (fetch.layer.planes == 0)) | (fetch.loop_valid[Unit.MMA] & fetch.loop.auto)
         # Bases are looked at together with the program's length and fingerprint.
         checking = Signal()
         m.d.sync += checking.eq(self.launch)

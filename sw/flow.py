@@ -20,7 +20,7 @@ import numpy as np
 from lutcore.hw.config import SLOTS, CoreConfig, ceil_div
 from lutcore.hw.csr import Region
 from lutcore.hw.isa import Axis, Cause, Opcode, Token, Unit, decode
-from lutcore.hw.loops import Body, Loop
+from lutcore.hw.loops import Loop
 from lutcore.sw.blocks import BlockFormat
 from lutcore.sw.flow_base import (
     Counts,

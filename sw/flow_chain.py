@@ -141,7 +141,7 @@ class Chain:
     def _array(self) -> Steps:
         flow, form = self.flow, self.layer.format
         slots, done = flow.buffers["W"], 0
-        while self.to_array or not self.walked:
+        while True:
             while not self.to_array:
                 if self.walked:
                     return
@@ -206,39 +206,33 @@ class Chain:
     def _final(self) -> Steps:
         flow, layer, config = self.flow, self.layer, self.flow.config
         slots = flow.buffers["B"]
-        while True:
-            while not self.to_final:
-                if self.walked and self.scaled == self.begun:
-                    break
+        while not (self.walked and self.scaled == self.begun and not self.to_final):
+            if not self.to_final:
                 yield Move.WAITS
-            else:
-                done = self.to_final.popleft()
-                body = done.body
-                if done.takes_bias:
-                    yield from self._take("B")
-                bias_slot = None
-                if layer.bias:
-                    bias_slot, channels = self.slots["B"], layer.channels(body)
-                    yield from flow.wait_for(slots, bias_slot, [channels - 1])
-                    if not slots.valid[bias_slot, :channels].all():
-                        flow.unclear(f"biases of slot {bias_slot} are read that were not loaded")
-                words = body.n * config.chunks * config.rows
-                for row_tile in range(done.row_tiles):
-                    last = body.r_last and row_tile == done.row_tiles - 1
-                    place = done.slot, row_tile * words
-                    values = flow.finalise(
-                        place, body.n, layer.exponent, self.row_scales.popleft(), bias_slot
-                    )
-                    rows = layer.rows(last=last)
-                    flow.results.append(Results(values, layer.channels(body), rows))
-                yield Move.MOVED
-                while not flow.ahead and flow.results:
-                    yield Move.WAITS
-                self.free_sums += 1
-                if layer.bias and body.last[self.levels["B"]]:
-                    flow.free_slot("B", self.slots["B"], self.number)
-                yield Move.MOVED
                 continue
-            break
+            done = self.to_final.popleft()
+            body = done.body
+            if done.takes_bias:
+                yield from self._take("B")
+            bias_slot = None
+            if layer.bias:
+                bias_slot, channels = self.slots["B"], layer.channels(body)
+                yield from flow.wait_for(slots, bias_slot, [channels - 1])
+                if not slots.valid[bias_slot, :channels].all():
+                    flow.unclear(f"biases of slot {bias_slot} are read that were not loaded")
+            words = body.n * config.chunks * config.rows
+            for row_tile in range(done.row_tiles):
+                place = done.slot, row_tile * words
+                scales = self.row_scales.popleft()
+                values = flow.finalise(place, body.n, layer.exponent, scales, bias_slot)
+                rows = layer.rows(last=body.r_last and row_tile == done.row_tiles - 1)
+                flow.results.append(Results(values, layer.channels(body), rows))
+            yield Move.MOVED
+            while not flow.ahead and flow.results:
+                yield Move.WAITS
+            self.free_sums += 1
+            if layer.bias and body.last[self.levels["B"]]:
+                flow.free_slot("B", self.slots["B"], self.number)
+            yield Move.MOVED
         while flow.results:
             yield Move.WAITS

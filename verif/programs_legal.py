@@ -14,7 +14,7 @@ from lutcore.hw.csr import Region
 from lutcore.hw.isa import LOOP_LEVELS, PROGRAM_MAX, Axis, Opcode, Token, Unit, encode
 from lutcore.hw.loops import Loop, walk
 from lutcore.hw.ternary import INDEX_BITS
-from lutcore.sw.blocks import BlockFormat, x_memory_bytes, x_memory_words, x_slot_words
+from lutcore.sw.blocks import x_memory_bytes, x_memory_words, x_slot_words
 from lutcore.sw.flow import Flow
 from lutcore.sw.flow_base import Layer
 from lutcore.sw.legal import check, check_execution
@@ -204,18 +204,12 @@ class _Draft:
     def ldx(self) -> list[int]:
         rng, config = self.rng, self.config
         width, items = x_memory_bytes(config), x_memory_bytes(config) * 8 // config.x_word_bits
-        loops, left = [], self.x_slots
-        for divisor in (rng.randint(1, 4), rng.randint(1, 4)):
-            if left % divisor == 0 and len(loops) < 2:
-                loops.append(Loop(Axis.N if not loops else Axis.R, divisor, 1))
-                left //= divisor
-        # The rest of the slots on the axis that is free, in one loop or in two.
-        axis = rng.choice([a for a in (Axis.N, Axis.R) if a not in {p.axis for p in loops}] or [None])
-        if left > 1:
-            if axis is None:
-                loops = [Loop(Axis.N, self.x_slots, 1)]
-            else:
-                loops.insert(rng.randint(0, len(loops)), Loop(axis, left, 1))
+        divisors = [n for n in range(1, self.x_slots + 1) if self.x_slots % n == 0]
+        first = rng.choice(divisors)
+        loops = [Loop(Axis.N, first, 1), Loop(Axis.R, self.x_slots // first, 1)]
+        rng.shuffle(loops)
+        if rng.random() < 0.7:
+            loops = [loop for loop in loops if loop.total > 1]
         level = len(loops)
         words = min(x_slot_words(config), self.x_need + rng.choice([0, 0, 1]))
         pieces = rng.choice([1, 1, 2, 3])
@@ -283,7 +277,7 @@ def _draft(config: CoreConfig, rng: random.Random) -> list[int]:
             at = rng.randint(0, 1)
             words[at:at] = tokens
         first = len(words)
-        words += _interleaved(parts, rng) if rng.random() < 0.5 else sum(parts, [])
+        words += _interleaved(parts, rng) if rng.random() < 0.5 else [w for p in parts for w in p]
         if number and rng.random() < 0.2:
             # Activations ahead of their layer.
             words = _hoisted(words, first)
@@ -298,8 +292,7 @@ def _hoisted(words: list[int], first: int) -> list[int]:
     moved = [
         word
         for word in words[first:]
-        if word & 0xFF == Opcode.LDX
-        or (word & 0xFF == Opcode.LOOP and word >> 8 & 3 == Unit.LDX)
+        if word & 0xFF == Opcode.LDX or (word & 0xFF == Opcode.LOOP and word >> 8 & 3 == Unit.LDX)
     ]
     rest = [word for word in words[first:] if word not in moved]
     at = max((i for i in range(first) if words[i] & 0xFF == Opcode.LAYER), default=first)
@@ -351,8 +344,3 @@ def _layer_fields(config: CoreConfig, rng: random.Random) -> dict[str, int]:
         "last_rows": rng.choice([config.rows, rng.randint(1, config.rows)]),
         "row_stride": 32 * rng.choice([0, 1, 2, 3, rng.randint(0, 30)]),
     }
-
-
-def block_format(config: CoreConfig, fields: dict[str, int]) -> BlockFormat:
-    """The format that the fields of LAYER give."""
-    return Layer.of(config, fields).format

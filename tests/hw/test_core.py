@@ -264,7 +264,7 @@ def mma_on_auto(small: Small) -> int:
 
 
 def long_block(small: Small) -> int:
-    """Codes that cannot fit the buffer are refused before they are asked for, outside the window."""
+    """Codes that cannot fit the buffer are refused before they are asked for."""
     number = small.at(Opcode.LDW)
     small.words[number - 1] = encode(
         Opcode.LOOP, unit=Unit.LDW, axis=Axis.K, auto=0, total=4000, step=4000, stride=0

@@ -49,9 +49,10 @@ def test_legal_programs_are_odd() -> None:
         seen["one token"] += any(
             word & 0xFF == Opcode.TOKEN and word >> 11 & 3 == 1 for word in words
         )
-        seen["activations before their layer"] += Opcode.LDX in opcodes[
-            : max(i for i, opcode in enumerate(opcodes) if opcode == Opcode.LAYER)
-        ]
+        seen["activations before their layer"] += (
+            Opcode.LDX
+            in opcodes[: max(i for i, opcode in enumerate(opcodes) if opcode == Opcode.LAYER)]
+        )
     assert all(count >= 1 for count in seen.values()), seen
 
 
