@@ -2,12 +2,13 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from lutcore.hw.config import CoreConfig, ceil_div
 from lutcore.sw.layer import TERNARY_BITS, Kind, QuantLayer
-from lutcore.verif.layers import Case
+from lutcore.verif.layers import Case, draw_case
 
 __all__ = ["extreme_cases"]
 
@@ -20,13 +21,30 @@ _WIDEST = np.float32((2**24 - 1) * 2**16)
 def extreme_cases(
     source: random.Random, numbers: np.random.Generator, config: CoreConfig
 ) -> Iterator[Case]:
-    """One layer for each kind and each end of the activations."""
+    """One layer for each kind and each end of the activations, and one for each end of float32."""
     kinds: list[tuple[Kind, int]] = [("affine", config.planes), ("planes", config.planes)]
     if config.ternary or config.planes >= TERNARY_BITS:
         kinds.append(("ternary", TERNARY_BITS))
     for kind, bits in kinds:
         for end in ("lowest", "highest"):
             yield _case(source, numbers, config, kind, bits, end)
+    # Too small for anything but a zero with a sign, or for all bits, and too large.
+    for form, power in (("subnormal", -30), ("float16", -135), ("float16", 127)):
+        yield _rounded(source, numbers, config, form, np.float32(2.0**power))
+
+
+def _rounded(
+    source: random.Random,
+    numbers: np.random.Generator,
+    config: CoreConfig,
+    form: str,
+    row_scale: np.float32,
+) -> Case:
+    """A layer with results of both signs, of which rounding leaves little."""
+    shape = (2 * config.lanes, config.step, config.step)
+    case = draw_case(source, numbers, config, kind=("affine", 1), form=form, shape=shape)
+    layer = replace(case.layer, bias=None)
+    return replace(case, layer=layer, scale=np.full(case.rows, row_scale))
 
 
 def _case(
