@@ -125,7 +125,9 @@ def _table(model: Model, dut: Any) -> None:
     both, filling, last = (model.probe(f"dut.fill.{n}") for n in ("both", "filling", "last"))
     offered = dut.o_set.valid + both
     model.claim(free + offered + (filling & ~last) == 2, "two_banks")
-    model.claim((~both | dut.o_set.valid) & (~last | filling), "sets_in_order")
+    index = model.probe("dut.fill.index")
+    model.claim(~both | dut.o_set.valid, "sets_in_order")
+    model.claim(last == (filling & index), "last_of_two_entries")
 
 
 def _loader(bits: int, model: Model, dut: Any) -> None:

@@ -68,8 +68,8 @@ def _broken(twin: Break) -> None:
             f"{twin.module} has {twin.old!r} {found} times, not once: let the twin of this "
             f"property break another line"
         )
+    # Whatever has been imported of the hardware and the packer is imported again.
     for name in [n for n in sys.modules if n.startswith(("lutcore.hw.", "lutcore.sw."))]:
-        # The files of sw that proofs go through use hw, and must use the broken one.
         if name not in _KEPT and name not in ("lutcore.sw.errors", "lutcore.sw.files"):
             del sys.modules[name]
     module = importlib.util.module_from_spec(spec)
