@@ -16,7 +16,7 @@ _BOTH = ("tiny", "ternary-g2", "register-full-k2-g4")
 _FAULTS = ("tiny", "register-full-k2-g4", "distributed-full-k4-g8")
 _PROGRAMS = ("tiny", "distributed-k5-g3", "ternary-g4-int16", "register-full-k2-g4")
 #: How much more stimulus than in a short run.
-_EFFORT = {"core": 3, "programs": 4}
+_EFFORT = {"core": 2, "programs": 4}
 
 
 def full_jobs(
