@@ -170,17 +170,18 @@ class FinalUnit(wiring.Component):
                                 m.next = "IDLE"
                             with m.Else():
                                 m.next = "ROW_TILE"
-        # The slot is free for writing only after the last read has happened.
-        m.d.sync += self.freed.eq(self.i.ready)
-
         # Cycle 1: sums and bias arrive; everything behind moves with `en`.
         valid_1 = Signal()
         ends_1 = Signal(2)
         part_1 = Signal.like(part)
         item_1 = Signal(range(max(2, bias_items)))
         scale_1 = Signal(32)
+        last_1 = Signal()
+        # The slot is free only when its last word has left the read port, which is SCALE's too.
+        m.d.comb += self.freed.eq(en & last_1)
         with m.If(en):
             m.d.sync += [
+                last_1.eq(self.i.ready),
                 valid_1.eq(issue),
                 ends_1.eq(Cat(row_end, row_end & rows_end)),
                 part_1.eq(part),

@@ -1,4 +1,4 @@
-"""The double-buffered memories of a core, but for their contents: whose a slot is, what it holds."""
+"""The double-buffered memories of a core, but for their contents: who may use a slot, and how."""
 
 import enum
 from functools import lru_cache

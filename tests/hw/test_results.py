@@ -157,6 +157,10 @@ def test_final(name: str, pressure: float) -> None:
                 number = counts["freed"] + (slot != counts["freed"] % 2)
                 values = contents[number][word]
                 ctx.set(dut.sum_data, values)
+            elif freed:
+                # SCALE reads through the same port, of what has just been freed.
+                noise = [rng.getrandbits(20) for _ in range(config.scale_lanes)]
+                ctx.set(dut.sum_data, noise)
             counts["freed"] += freed
 
     async def biases(ctx):
