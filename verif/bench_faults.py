@@ -66,7 +66,7 @@ async def flipped_bits(dut: Any) -> None:
         name = f"bit {bit} of instruction {number}"
         after = bench.memory.content.copy()
         model = bench.simulate(memory=after)
-        state = await bench.run(budget=20_000)
+        state = await bench.run(budget=100_000)
         if model.cause == Cause.NONE:
             env.expect(f"{name}: cause", state.cause.name, Cause.NONE.name)
             env.expect(f"{name}: memory", bench.memory.content, after)

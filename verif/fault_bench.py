@@ -243,7 +243,7 @@ class FaultBench(CoreBench):
         )
         if instruction is None:
             known = state.instruction < max(1, len(self.words))
-            env.expect(f"{what}: instruction {state.instruction} is one of the program", known, True)
+            env.expect(f"{what}: instruction {state.instruction} is in the program", known, True)
         else:
             env.expect(f"{what}: instruction", state.instruction, instruction)
         self.check_quiet()
