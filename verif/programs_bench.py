@@ -17,7 +17,7 @@ from lutcore.sim.rtl import CsrError, RtlProtocolError
 from lutcore.sw.asm import format_instruction
 from lutcore.sw.files import write_file
 from lutcore.verif.bench import Outcome
-from lutcore.verif.env import Settings
+from lutcore.verif.env import Settings, cover
 from lutcore.verif.programs_case import Case
 from lutcore.verif.programs_illegal import illegal_case
 from lutcore.verif.programs_legal import legal_case
@@ -176,6 +176,8 @@ def runs(settings: Settings) -> list[Outcome]:
             path = settings.results / f"{kind}-{failure.number}.lasm"
             write_file(path, listing(failure))
             text = _message(failure, kind, settings, path)
+        for cause in tally.causes:
+            cover("cause", cause.name)
         figures = {"programs": tally.programs, "cycles": tally.cycles}
         figures |= {f"stopped with {c.name}": n for c, n in sorted(tally.causes.items()) if c}
         figures |= {"undefined": tally.undefined, "doubtful": tally.doubtful}

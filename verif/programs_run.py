@@ -134,9 +134,9 @@ class Host:
             model_of(config),
             self.memory,
             latency=source.choice([1, 2, 7, 40, 150]),
-            bandwidth=source.choice([2.0, 2.0, 1.0, 0.3]),
+            bandwidth=source.choice([2.0, 1.0, 0.3, 0.1]),
             stall_seed=source.getrandbits(32),
-            stall_probability=source.choice([0.0, 0.0, 0.2, 0.6]),
+            stall_probability=source.choice([0.0, 0.2, 0.6, 0.8]),
         )
         self.sim.reset()
 

@@ -8,7 +8,7 @@ from lutcore.verif.programs_case import Case
 __all__ = ["shrunk"]
 
 #: Programs that may be tried.
-_TRIES = 120
+_TRIES = 300
 
 
 def shrunk(case: Case, fails: Callable[[Case], bool]) -> Case:
