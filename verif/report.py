@@ -48,6 +48,11 @@ def print_report(
             found = sorted(result.job.folder.glob("waves.*"))
             waves = ", ".join(map(str, found)) or "none were written"
             console.print(f"waveforms: {waves}", markup=False, soft_wrap=True)
+    totals = Counter[str]()
+    for result in results:
+        for outcome in result.outcomes:
+            totals.update(outcome.figures)
+    console.print(", ".join(f"{name} {count:,}" for name, count in sorted(totals.items())))
     tests = sum(len(result.outcomes) for result in results)
     failed = sum(len(result.failures) for result in results)
     verdict = "[green]all passed[/]" if not failed else f"[red]{failed} failed[/]"
@@ -99,13 +104,14 @@ def _coverage(counted: Mapping[str, Mapping[str, int]], holes: Sequence[str]) ->
 def _print_failures(console: Console, result: JobResult) -> None:
     job = result.job
     for outcome in result.failures:
-        first = (outcome.failure or "").partition("\n")[0]
+        # Below the message there may be a traceback of the bench, which is in the log, too.
+        message = (outcome.failure or "").partition("\nTraceback")[0].strip()
         console.print(f"\n[red]FAILED[/] {job.settings.unit}: {outcome.name}", soft_wrap=True)
         facts = {
             "configuration": job.config_name,
             "simulator": job.settings.sim,
             "seed": job.settings.seed,
-            "what": first,
+            "what": message.replace("\n", "\n" + 17 * " "),
             "log": job.folder / "log.txt",
             "repeat with": job.repeat(outcome),
         }
