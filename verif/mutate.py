@@ -11,7 +11,7 @@ import numpy as np
 
 from lutcore.sim.rtl import CsrError, RtlModel, RtlProtocolError
 from lutcore.sw.errors import LutcoreError
-from lutcore.verif import mutate_scenarios, mutate_stops
+from lutcore.verif import mutate_nests, mutate_scenarios, mutate_stops
 from lutcore.verif.mutants import Mutant
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario
 from lutcore.verif.mutate_host import Killed, Record
@@ -20,7 +20,11 @@ from lutcore.verif.mutate_jobs import sparse_memory
 __all__ = ["SCENARIOS", "Outcome", "Regression", "Verdict"]
 
 #: In the order in which they run: what kills most comes first.
-SCENARIOS: tuple[Scenario, ...] = (*mutate_scenarios.SCENARIOS, *mutate_stops.SCENARIOS)
+SCENARIOS: tuple[Scenario, ...] = (
+    *mutate_scenarios.SCENARIOS,
+    *mutate_nests.SCENARIOS,
+    *mutate_stops.SCENARIOS,
+)
 
 #: ``"timing"``: all results are right, but a program takes another number of cycles than on the
 #: core without faults.

@@ -23,7 +23,7 @@ from lutcore.sw.memory import MemoryMap, load
 from lutcore.sw.program import Program
 from lutcore.verif.layers import Case
 
-__all__ = ["GUARD", "Job", "illegal_job", "layer_job", "sparse_memory"]
+__all__ = ["GUARD", "Job", "altered_job", "layer_job", "sparse_memory"]
 
 #: Bytes before and behind each region that must stay as they are.
 GUARD = 256
@@ -108,7 +108,7 @@ def layer_job(case: Case, config: CoreConfig, source: random.Random, name: str) 
     )
 
 
-def illegal_job(
+def altered_job(
     program: Program,
     x: bytes,
     source: random.Random,

@@ -8,6 +8,7 @@ ends outside of the module count too. States and inputs that never occur are not
 that only shows there is left as a survivor, unless the induction from reset on finds it out.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -27,9 +28,10 @@ _TIMEOUT = 60
 #: Longest induction, in cycles.
 _STEPS = 6
 
-_REGISTERS = ("$dff", "$dffe", "$sdff", "$sdffe", "$sdffce", "$adff", "$adffe")
 _CELL = re.compile(r"^  cell (\S+) (\S+)\n(.*?)^  end\n", re.MULTILINE | re.DOTALL)
 _CONNECT = re.compile(r"^    connect \\(\S+) (.*)$", re.MULTILINE)
+#: All but the start values of registers: a cell that is taken out would leave its own behind.
+_ATTRIBUTE = re.compile(r"^ *attribute \\(?!init ).*\n", re.MULTILINE)
 _PORT = re.compile(r"^  wire .*?(?:input|output|inout) (\d+) ", re.MULTILINE)
 
 
@@ -75,8 +77,9 @@ def _write_cut(
     shape = "flatten; " if flatten else ""
     run_yosys(
         folder,
+        # dffunmap: what a register holds next is one value, whatever its pins say.
         f"read_rtlil netlist.il; {fault} hierarchy -top {top}; {shape}"
-        f"memory_collect; write_rtlil whole.il; write_json whole.json",
+        "dffunmap; memory_collect; write_rtlil whole.il; write_json whole.json",
     )
     text = (folder / "whole.il").read_text(encoding="utf-8")
     module = json.loads((folder / "whole.json").read_text(encoding="utf-8"))["modules"][top]
@@ -103,28 +106,89 @@ def cut(rtlil: str, top: str, module: dict[str, Any], name: str, *, registers: b
     found = re.search(rf"^module \\{re.escape(top)}\n(.*?)^end\n", rtlil, re.MULTILINE | re.DOTALL)
     if found is None:
         raise LutcoreError(f"there is no module {top} to prove anything of")
-    ports = max((int(match[1]) for match in _PORT.finditer(found[1])), default=0)
-    added: list[str] = []
+    first = max((int(match[1]) for match in _PORT.finditer(found[1])), default=0) + 1
+    wires: list[str] = []
+    gates: list[str] = []
+    ports = itertools.count(first)
 
     def replace(match: re.Match[str]) -> str:
         kind, cell = match[1], match[2].removeprefix("\\")
-        kept = kind in _REGISTERS and not registers
-        if kept or not (kind in _REGISTERS or kind.startswith(("\\", "$mem"))):
+        if not (kind == "$dff" and registers) and not kind.startswith(("\\", "$mem")):
             return match[0]
+        described = module["cells"][cell]
+        pins = dict(_CONNECT.findall(match[3]))
+        outputs = {p for p, way in described["port_directions"].items() if way == "output"}
+        if kind == "$mem_v2":
+            pins = _masked(described, pins, cell, wires, gates)
         lines = []
-        for pin, signal in _CONNECT.findall(match[3]):
-            width = len(module["cells"][cell]["connections"][pin])
+        for pin, signal in pins.items():
+            width = len(described["connections"][pin])
             if width == 0 or pin.upper().endswith("CLK"):
                 continue
-            gives = module["cells"][cell]["port_directions"][pin] == "output"
             wire = f"\\cut:{cell}:{pin}"
-            direction, number = "input" if gives else "output", ports + len(added) + 1
-            added.append(f"  wire width {width} {direction} {number} {wire}\n")
-            lines.append(f"  connect {signal} {wire}\n" if gives else f"  connect {wire} {signal}\n")
+            direction = "input" if pin in outputs else "output"
+            wires.append(f"  wire width {width} {direction} {next(ports)} {wire}\n")
+            to, of = (signal, wire) if pin in outputs else (wire, signal)
+            lines.append(f"  connect {to} {of}\n")
         return "".join(lines)
 
-    body = _CELL.sub(replace, found[1])
-    return f"module \\{name}\n{''.join(added)}{body}end\n"
+    body = _CELL.sub(replace, _ATTRIBUTE.sub("", found[1]))
+    return f"module \\{name}\n{''.join(wires)}{body}{''.join(gates)}end\n"
+
+
+def _masked(
+    described: dict[str, Any], pins: dict[str, str], cell: str, wires: list[str], gates: list[str]
+) -> dict[str, str]:
+    """Pins of a memory, with its addresses and data zero where they are not enabled.
+
+    What this takes is added to `wires` and `gates`.
+    """
+    connections = described["connections"]
+
+    def wire(name: str, width: int) -> str:
+        wires.append(f"  wire width {width} \\mask:{cell}:{name}\n")
+        return f"\\mask:{cell}:{name}"
+
+    def gate(kind: str, parameters: dict[str, int], **signals: str) -> None:
+        text = f"  cell {kind} $mask:{cell}:{len(gates)}\n"
+        text += "".join(f"    parameter \\{key} {value}\n" for key, value in parameters.items())
+        text += "".join(f"    connect \\{key} {value}\n" for key, value in signals.items())
+        gates.append(text + "  end\n")
+
+    masked = dict(pins)
+    for side in ("WR", "RD"):
+        count = len(connections[f"{side}_CLK"])
+        if count == 0:
+            continue
+        held = {}
+        for name in ("ADDR", "EN"):
+            held[name] = wire(f"{side}_{name}:all", len(connections[f"{side}_{name}"]))
+            gates.append(f"  connect {held[name]} {pins[f'{side}_{name}']}\n")
+        masked[f"{side}_ADDR"] = wire(f"{side}_ADDR", len(connections[f"{side}_ADDR"]))
+        for port in range(count):
+            enabled = wire(f"{side}_EN:{port}", 1)
+            spans = {}
+            for name in ("ADDR", "EN"):
+                width = len(connections[f"{side}_{name}"]) // count
+                spans[name] = f"[{width * (port + 1) - 1}:{width * port}]", width
+            span, width = spans["EN"]
+            sizes = {"A_SIGNED": 0, "A_WIDTH": width, "Y_WIDTH": 1}
+            gate("$reduce_or", sizes, A=f"{held['EN']} {span}", Y=enabled)
+            span, width = spans["ADDR"]
+            gate(
+                "$mux",
+                {"WIDTH": width},
+                A=f"{width}'{'0' * width}",
+                B=f"{held['ADDR']} {span}",
+                S=enabled,
+                Y=f"{masked[f'{side}_ADDR']} {span}",
+            )
+    width = len(connections["WR_DATA"])
+    if width:
+        masked["WR_DATA"] = wire("WR_DATA", width)
+        sizes = {"A_SIGNED": 0, "B_SIGNED": 0, "A_WIDTH": width, "B_WIDTH": width, "Y_WIDTH": width}
+        gate("$and", sizes, A=pins["WR_DATA"], B=pins["WR_EN"], Y=masked["WR_DATA"])
+    return masked
 
 
 def _agree(folder: Path, method: str) -> bool:

@@ -10,7 +10,7 @@ from lutcore.sw.legal import check
 from lutcore.verif.layers import Case, draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
 from lutcore.verif.mutate_host import Host
-from lutcore.verif.mutate_jobs import Job, illegal_job, layer_job
+from lutcore.verif.mutate_jobs import Job, altered_job, layer_job
 from lutcore.verif.mutate_scenarios import check_reset_values
 
 __all__ = ["SCENARIOS"]
@@ -52,7 +52,7 @@ def _flips(jobs: Jobs, count: int) -> list[Job]:
                 words[index] ^= 1 << source.randrange(128)
             if check(words, jobs.config):
                 name = f"flip {len(found)}"
-                found.append(illegal_job(program, x, source, name, words=words))
+                found.append(altered_job(program, x, source, name, words=words))
     return found[:count]
 
 
@@ -117,19 +117,30 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
             index, encode(Opcode.TOKEN, counter=counter, count=1)
         )
     for name, change in variants.items():
-        yield illegal_job(program, x, source, name, **change)
+        yield altered_job(program, x, source, name, **change)
     # After END nothing is left over, so a counter overflows only within a program.
     for token in Token:
         add = encode(Opcode.TOKEN, counter=token, count=2)
         end = encode(Opcode.END)
         for number in (2, 3):
-            yield illegal_job(
+            yield altered_job(
                 program,
                 x,
                 source,
                 f"{token.name} {number} times",
                 words=[*[add] * number, end],
                 length=number + 1,
+            )
+        # One more than the limit, and the limit.
+        one = encode(Opcode.TOKEN, counter=token, count=1)
+        for first in (add, one):
+            yield altered_job(
+                program,
+                x,
+                source,
+                f"{token.name} after {'two' if first == add else 'one'}",
+                words=[first, one, end],
+                length=3,
             )
 
 
