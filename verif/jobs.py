@@ -44,11 +44,17 @@ class Job:
         """Where its files are."""
         return self.settings.results
 
+    @property
+    def config_file(self) -> Path:
+        """The configuration, where it outlives the job: a command that repeats it may name it."""
+        return self.folder.parent / "configs" / f"{self.config_name}.toml"
+
     def save(self) -> None:
         """Write the settings and the rest into the folder, which is made."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.settings.save(self.folder / "settings.json")
-        write_file(self.folder / "config.toml", self.settings.config.to_toml())
+        self.config_file.parent.mkdir(exist_ok=True)
+        write_file(self.config_file, self.settings.config.to_toml())
         rest = {
             "config_name": self.config_name,
             "test": self.test,
@@ -69,7 +75,7 @@ class Job:
         """The command that runs just one test again."""
         chosen = self.settings
         known = PRESETS.get(self.config_name) == chosen.config
-        source = self.config_name if known else str(self.folder / "config.toml")
+        source = self.config_name if known else str(self.config_file)
         words = ["lutcore", "verify", "--unit", chosen.unit, "--config", source]
         if chosen.sim != "cxxrtl":
             words += ["--sim", chosen.sim]

@@ -66,7 +66,7 @@ def verify_request(request: Request) -> int:
         raise VerifyError(f"the folder of {junit} does not exist: make it first")
     jobs = _plan(request)
     _check_simulators(jobs)
-    _empty_folder(request.output)
+    _remove_old(request.output, jobs)
     results = _run(jobs, request.jobs or os.cpu_count() or 1)
     counted = hits(job.folder for job in jobs)
     # One configuration cannot reach what needs another: holes are for the full regression.
@@ -157,12 +157,13 @@ def _check_simulators(jobs: Iterable[Job]) -> None:
         check_simulator(sim)
 
 
-def _empty_folder(folder: Path) -> None:
-    """Remove what earlier jobs left, and nothing else."""
+def _remove_old(folder: Path, jobs: Iterable[Job]) -> None:
+    """Make the folder for results; remove what the same jobs left there before."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for settings in folder.glob("*/job.json"):
-            shutil.rmtree(settings.parent)
+        for job in jobs:
+            if job.folder.exists():
+                shutil.rmtree(job.folder)
     except OSError as error:
         raise OutputError(f"cannot prepare the folder {folder}: {error.strerror}") from None
 

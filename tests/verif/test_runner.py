@@ -71,7 +71,7 @@ def test_an_injected_bug_is_caught_and_repeated(
     command = re.search(r"repeat with: +lutcore verify (.*)", printed)
     assert command is not None
     # The configuration is no preset, so the command names the copy beside the results.
-    assert "config.toml" in command[1]
+    assert "configs/small.toml" in command[1]
     assert verify(*shlex.split(command[1]), "-o", tmp_path / "again") == 1
     assert what[1] in capsys.readouterr().out
 
