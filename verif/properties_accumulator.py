@@ -11,9 +11,9 @@ from functools import partial
 from amaranth.hdl import Const, Mux, Signal, Value, signed
 
 from lutcore.hw.config import CoreConfig
+from lutcore.verif.properties_lane import LANE, issue, select, write_tables
 from lutcore.verif.prove_contract import coefficients
 from lutcore.verif.prove_model import Break, Model, Property
-from lutcore.verif.properties_lane import LANE, issue, select, write_tables
 
 __all__ = ["PROPERTIES"]
 

@@ -69,7 +69,7 @@ def _check(config: CoreConfig) -> int:
         room[:, : stored.shape[1]] = stored
         for row, bits in zip(weights.tolist(), room.tolist(), strict=True):
             tables = [bits[g * config.group :][: config.group] for g in range(config.depth)]
-            factors = sum(factors_of(config, config.ternary, tables), [])
+            factors = [f for t in factors_of(config, config.ternary, tables) for f in t]
             expected = row if config.symmetric else [(w + 1) // 2 for w in row]
             assert factors[:k] == expected, (
                 f"weights {row} are stored as {bits} and read as {factors[:k]}"
@@ -94,13 +94,18 @@ def _property(name: str, twin: Break, **keys) -> Property:
 
 
 _PACK = "lutcore.sw.pack"
-_INVERT = Break(_PACK, "(bit < config.group - 1) &", "(bit < config.group - 2) &", "a bit not inverted")
+_INVERT = Break(
+    _PACK, "(bit < config.group - 1) &", "(bit < config.group - 2) &", "a bit not inverted"
+)
 _JOIN = Break(_PACK, "(table & table - 1)", "(table - 1)", "relative to the wrong table")
 _PLANE = Break(_PACK, "[plane > 0 for plane", "[plane < 0 for plane", "signs swapped")
 _TRIT = Break(_PACK, "entry | sign << INDEX_BITS - 1", "entry | sign << INDEX_BITS - 2", "the sign")
 
 PROPERTIES = [
-    *(_property("symmetric", _INVERT, table_form="symmetric", group=k, depth=2) for k in range(2, 7)),
+    *(
+        _property("symmetric", _INVERT, table_form="symmetric", group=k, depth=2)
+        for k in range(2, 7)
+    ),
     _property("symmetric", _JOIN, table_form="symmetric", group=3, depth=4),
     _property("symmetric", _JOIN, table_form="symmetric", group=2, depth=6),
     *(_property("full", _PLANE, table_form="full", group=k, depth=2) for k in range(2, 7)),

