@@ -233,8 +233,9 @@ async def budgets(dut: Any) -> None:
         bench.prepare()
         state = await bench.run(budget=budget)
         bench.check_stop(f"budget {budget}", state, Cause.BUDGET)
-        over = state.cycles - budget
-        env.expect(f"budget {budget}: {over} cycles more are few", 0 <= over <= 4, True)
+        # The watch is a register late, and the core stands a few cycles after it strikes.
+        env.expect(f"budget {budget}: cycles, at least", min(state.cycles, budget), budget)
+        env.expect(f"budget {budget}: cycles, at most", max(state.cycles, budget + 4), budget + 4)
         await bench.check_recovery(f"budget {budget}")
 
 
@@ -284,8 +285,14 @@ async def late_answers(dut: Any) -> None:
             state = await bench.state()
             bench.expect_status(f"{name}: STATUS", state, {Status.BUSY, Status.DRAINING})
             await _check_refusal(bench)
+            written = bench.memory.touched.sum()
             bench.resume()
             bench.check_stop(name, await bench.wait(), Cause.ABORT)
+            if channel == "W":
+                # What was offered before the reset may not change; the beats behind it are empty.
+                late = int(bench.memory.touched.sum() - written)
+                more = max(0, late - bench.config.beat_bytes)
+                env.expect(f"{name}: bytes written late, beyond one beat", more, 0)
             await bench.check_recovery(name)
 
 
