@@ -7,8 +7,6 @@ they do with :func:`lutcore.verif.env.cover`; a bin that nothing hit is a hole.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -106,8 +104,10 @@ def points() -> dict[str, Point]:
             ("core", "faults"),
         )
     )
-    if find_spec("lutcore.verif.unit_duts") is not None:
-        declared += getattr(import_module("lutcore.verif.unit_duts"), "UNIT_POINTS", {}).values()
+    # Imported here: that module declares its points with the class above.
+    from lutcore.verif.unit_duts import UNIT_POINTS
+
+    declared += UNIT_POINTS.values()
     return {point.name: point for point in declared}
 
 

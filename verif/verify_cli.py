@@ -63,6 +63,9 @@ def verify(
       lutcore verify --unit core --rtl netlist.v       # an edited file or a netlist
       lutcore verify --full --jobs 4                   # what a release has to pass
 
+    Benches of units: table, lanes, accumulators, scale, dma_read, dma_write, fetch, csr; of the
+    whole core: core, faults, programs.
+
     The benches are cocotb testbenches on the generated Verilog; the whole core has an AXI4 memory
     and an AXI4-Lite host around it. The exit status is 0 if everything has passed, 1 if something
     has failed, 2 if it could not be run. Every failure names the seed, the configuration, the
