@@ -13,23 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lutcore.sim.rtl_build import run_yosys
+from lutcore.sim.rtl_build import SELECT_PORT, run_yosys
 from lutcore.sw.errors import LutcoreError
 
 __all__ = [
     "GROUPS",
-    "SELECT",
     "UNITS",
     "Mutant",
     "Netlist",
     "apply_script",
+    "candidates",
     "instrument",
     "read_netlist",
     "sample",
+    "unit_of",
 ]
-
-#: Input of the instrumented design; see `lutcore.sim.rtl_build.SELECT_PORT`.
-SELECT = "mutsel"
 
 #: Modules of each unit: paths below ``lutcore.core``; what none of them begins with is ``core``.
 UNITS: dict[str, tuple[str, ...]] = {
@@ -70,8 +68,8 @@ class Mutant:
     Attributes
     ----------
     mode
-        ``"inv"``, ``"const0"``, ``"const1"``; ``"cnot0"``, ``"cnot1"`` (inputs only): inverted while
-        another bit of the port, `control_bit`, is 0 or 1.
+        ``"inv"``, ``"const0"``, ``"const1"``; at inputs also ``"cnot0"``, ``"cnot1"``: inverted
+        while another bit of the port, `control_bit`, is 0 or 1.
     module, cell, cell_type
         Where; the module is a path of instances.
     port, bit, control_bit
@@ -256,7 +254,7 @@ class _Pool:
 
 
 def select_width(count: int) -> int:
-    """Bits of `SELECT` for so many faults."""
+    """Bits of ``mutsel`` for so many faults."""
     return max(1, count.bit_length())
 
 
@@ -264,7 +262,7 @@ def apply_script(mutants: Sequence[Mutant], *, selected: bool) -> str:
     """Lines of Yosys that put faults into the design, from number 1 on, or for good."""
     width = select_width(len(mutants))
     return "".join(
-        f"mutate {f'-ctrl {SELECT} {width} {number} ' if selected else ''}{mutant.command}\n"
+        f"mutate {f'-ctrl {SELECT_PORT} {width} {number} ' if selected else ''}{mutant.command}\n"
         for number, mutant in enumerate(mutants, 1)
     )
 

@@ -76,10 +76,11 @@ class Jobs:
 
         def make() -> list[Job]:
             source, numbers = self.random(name), self.numbers(name)
-            return [
-                layer_job(draw_case(source, numbers, self.config), self.config, source, f"{name} {i}")
-                for i in range(count)
-            ]
+            made = []
+            for index in range(count):
+                case = draw_case(source, numbers, self.config)
+                made.append(layer_job(case, self.config, source, f"{name} {index}"))
+            return made
 
         return self.once(name, make)
 

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 
 from lutcore.hw.csr import CSRS, ID_VALUE, Control, Status
-from lutcore.hw.isa import ISA_VERSION
 from lutcore.hw.csr_file import MAP_VERSION
+from lutcore.hw.isa import ISA_VERSION
 from lutcore.sw.layer import QuantLayer
 from lutcore.verif.layers import Case
 from lutcore.verif.mutate_bench import Bench, Scenario, every, scenario

@@ -2,15 +2,22 @@
 
 import dataclasses
 import json
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lutcore.hw.config import CoreConfig
+from lutcore.hw.isa import LOOP_LEVELS, UNIT_OF, Opcode
+from lutcore.sim.driver import run_on_iss
+from lutcore.sim.golden import golden
 from lutcore.sim.rtl_build import build_model
+from lutcore.sw.compile import compile_layer
 from lutcore.sw.errors import LutcoreError
+from lutcore.sw.legal import check
 from lutcore.verif import mutate_report
+from lutcore.verif.layers import draw_case
 from lutcore.verif.mutants import (
     Mutant,
     Netlist,
@@ -23,12 +30,14 @@ from lutcore.verif.mutants import (
 from lutcore.verif.mutate import Regression, Verdict
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario
 from lutcore.verif.mutate_campaign import Campaign, Request, units_of
+from lutcore.verif.mutate_nests import deepened
 from lutcore.verif.mutate_proof import prove_equivalent
 
 # Reads a word of memory at ADDRESS (register 0x10), counts it up and writes it 64 bytes further.
 # `slow` makes it take one cycle more, `chosen` has a redundant term.
 DESIGN = r"""
-module \lutcore.core.engine.scale (input [31:0] a, input b, input c, output [31:0] y, output chosen);
+module \lutcore.core.engine.scale (
+  input [31:0] a, input b, input c, output [31:0] y, output chosen);
   assign y = a + 32'd1;
   assign chosen = (a[0] & b) | (~a[0] & c) | (b & c);
 endmodule
@@ -213,6 +222,49 @@ def test_proof(netlist: Netlist, tmp_path: Path) -> None:
     assert prove_equivalent(netlist, redundant(netlist), tmp_path, ["module"]) == "module"
     needed = fault(netlist, "scale", "$add", "Y", 31, "const1")
     assert prove_equivalent(netlist, needed, tmp_path, ["module", "design"]) is None
+
+
+REDUNDANT_ADDRESS = """
+module lutcore(input clk, input [3:0] a, input [7:0] d, input we, output reg [7:0] q);
+  reg [7:0] words [15:0];
+  wire [3:0] place;
+  assign place = we ? a : ~a;
+  always @(posedge clk) begin
+    if (we) words[place] <= d;
+    q <= words[a];
+  end
+endmodule
+"""
+
+
+def test_proof_knows_that_a_memory_ignores_what_is_not_enabled(tmp_path: Path) -> None:
+    netlist = read_netlist(REDUNDANT_ADDRESS, tmp_path)
+    (name,) = (
+        name
+        for name, cell in netlist.modules["lutcore"]["cells"].items()
+        if cell["type"] == "$not" and len(cell["connections"]["Y"]) == 4
+    )
+    ignored = Mutant("inv", "lutcore", name, "$not", "Y", 1, -1, "", "")
+    assert prove_equivalent(netlist, ignored, tmp_path, ["module"]) == "module"
+    memory = next(m for m in all_of(netlist, "core") if m.cell_type == "$memwr_v2")
+    needed = dataclasses.replace(memory, port="ADDR", bit=1, mode="inv", control_bit=-1)
+    assert prove_equivalent(netlist, needed, tmp_path, ["module"]) is None
+
+
+def test_deep_nests_do_the_same() -> None:
+    source, numbers = random.Random(5), np.random.default_rng(5)
+    for _ in range(5):
+        case = draw_case(source, numbers, CONFIG)
+        program = compile_layer(case.layer, CONFIG, case.rows)
+        words = deepened(program.instructions, source)
+        assert not check(words, CONFIG)
+        loops = [w for w in words if w & 0xFF == Opcode.LOOP]
+        units = sum(w & 0xFF in UNIT_OF for w in words)
+        assert len(loops) == LOOP_LEVELS * units
+        deep = dataclasses.replace(program, instructions=tuple(words))
+        expected = golden(case.layer, case.q, case.scale)
+        found = run_on_iss(deep, case.q, case.scale)
+        assert (found.view(np.uint32) == expected.view(np.uint32)).all()
 
 
 def test_report() -> None:
