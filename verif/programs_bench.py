@@ -24,7 +24,7 @@ from lutcore.verif.programs_legal import legal_case
 from lutcore.verif.programs_run import Expected, Host, compare, expected_of, judge
 from lutcore.verif.programs_shrink import shrunk
 
-__all__ = ["KINDS", "Failure", "Tally", "case_of", "run_programs", "runs"]
+__all__ = ["KINDS", "Failure", "Tally", "case_of", "listing", "run_programs", "runs"]
 
 #: Legal programs, and as many illegal ones, for an effort of 1.
 PROGRAMS = 64
@@ -187,9 +187,11 @@ def runs(settings: Settings) -> list[Outcome]:
 
 
 def _message(failure: Failure, kind: str, settings: Settings, path: Path) -> str:
+    config = path.with_name("config.toml")
+    write_file(config, settings.config.to_toml())
     return (
         f"{kind} program {failure.number}: {failure.why}\n"
         f"seed {settings.seed}, {len(failure.case.words)} instructions after shrinking, in {path}\n"
-        f"repeat: python -m lutcore.verif.programs --config CONFIG --kind {kind} "
+        f"repeat: python -m lutcore.verif.programs --config {config} --kind {kind} "
         f"--seed {settings.seed} --first {failure.number} --count 1"
     )

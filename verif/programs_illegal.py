@@ -87,6 +87,13 @@ def _flip(case: Case, rng: random.Random) -> Case:
     return _with(case, at, case.words[at] ^ 1 << bit)
 
 
+def _reserve(case: Case, rng: random.Random) -> Case:
+    """A bit above those of the instruction."""
+    at = rng.randrange(len(case.words))
+    width = INSTRUCTIONS[Opcode(case.words[at] & 0xFF)].width if _known(case.words[at]) else 0
+    return _with(case, at, case.words[at] ^ 1 << rng.randrange(width, INSTRUCTION_BITS))
+
+
 def _field(case: Case, rng: random.Random) -> Case:
     """Another value in one field."""
     places = [i for i, word in enumerate(case.words) if _fields(word)]
@@ -179,6 +186,7 @@ def _fields(word: int) -> bool:
 #: By name, with their share: those that leave the encoding right lead further.
 MUTATIONS: dict[str, Callable[[Case, random.Random], Case]] = {
     "a bit": _flip,
+    "a reserved bit": _reserve,
     "a field": _field,
     "another field": _field,
     "a small field": _field,
