@@ -74,7 +74,7 @@ def _accumulate(config: CoreConfig, model: Model) -> None:
     for p in range(planes):
         earlier, _ = select(model, config, tables, counts, f"1_{p}")
         stored, total = select(model, config, tables, counts, f"2_{p}")
-        added = added + (total << (planes - 1 - p))
+        added = (added << 1) + total
         for time, these in ((first, earlier), (second, stored)):
             now = cycle == time + p
             indices = [Mux(now, new, old) for new, old in zip(these, indices, strict=True)]
@@ -100,12 +100,6 @@ def _accumulate(config: CoreConfig, model: Model) -> None:
 
 
 _LANES = "lutcore.hw.lanes"
-_NARROW = Break(
-    _LANES,
-    'before = Signal(signed(cfg.acc_width), name=f"before',
-    'before = Signal(signed(cfg.acc_width - 2), name=f"before',
-    "two bits fewer",
-)
 _TOTAL = Break(
     _LANES,
     'total = Signal(signed(cfg.acc_width), name=f"total',
@@ -141,8 +135,7 @@ PROPERTIES = [
     _property("short", _TOTAL, run=8),
     _property("long", _TOTAL, run=16384),
     _property("odd", _FIRST, run=4095, group=3, table_form="full"),
-    _property("planes", _SHIFT, run=8, planes=2, depth=2),
-    _property("planes3", _NARROW, run=512, planes=3, tiles=3),
-    _property("int16", _TOTAL, run=512, activation="int16", depth=2),
+    _property("planes", _SHIFT, run=8, planes=2),
+    _property("int16", _TOTAL, run=512, activation="int16"),
     _property("ternary", _TOTAL, run=40, group=5, ternary=True),
 ]

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Mux, Signal, Value
-from amaranth.lib import data
+from amaranth.lib import data, wiring
 
 from lutcore.verif.prove_model import Break, Model, Property
 
@@ -193,6 +193,22 @@ def _write(bus_width: int, burst: int, model: Model) -> None:
     model.reachable(ended & (done == burst - 1), "full_burst")
 
 
+def _locked(model: Model) -> None:
+    """What the windows' bases and sizes come from does not change while the core is busy."""
+    from lutcore.hw.config import CoreConfig
+    from lutcore.hw.csr_file import CsrFile
+
+    dut = model.unit(CsrFile(CoreConfig(rows=1, lanes=8, group=2, depth=1, bus_width=32)))
+    for path, member, port in dut.signature.flatten(dut):
+        if member.flow == wiring.In:
+            name = "in_" + "_".join(map(str, path))
+            model.m.d.comb += Value.cast(port).eq(model.free(name, Value.cast(port).shape()))
+    settings = dut.settings.as_value()
+    same = settings == model.past(settings)
+    model.claim(~model.past(dut.busy) | same, "settings_are_locked")
+    model.reachable(model.started & ~same, "settings_change")
+
+
 def _alone(bus_width: int, lengths: str, model: Model) -> None:
     window, _, _ = _window(model, bus_width, lengths, "dut")
     model.drive(window.o.ready, "ready")
@@ -212,7 +228,21 @@ _LAST = Break(_DMA, "bus.wlast.eq(left == 0)", "bus.wlast.eq(left == 1)", "WLAST
 
 
 def _properties() -> list[Property]:
-    found = []
+    found = [
+        Property(
+            name="dma-settings-locked",
+            unit="dma",
+            claim="regions and other settings do not change while the core is busy",
+            config="any writes",
+            build=_locked,
+            twin=Break(
+                "lutcore.hw.csr_file", "~self.busy & strobe[lane]", "strobe[lane]", "no lock"
+            ),
+            depth=1,
+            twin_depth=6,
+            cover_depth=6,
+        )
+    ]
     for bus_width, lengths, twin in (
         (32, "beats", _END),
         (128, "beats", _HIGH),

@@ -189,7 +189,7 @@ def _specs() -> list[tuple]:
                "self.command.payload.beats.eq(beats)", "payload changes")),
         ("ldw", loader("ldw"), ("layer", "fields"), partial(_loader, 3),
          Break(hw + "loaders", "self.command.payload.beats.eq(total)",
-               "self.command.payload.beats.eq(total + beats)", "payload changes")),
+               "self.command.payload.beats.eq(total + self.command.ready)", "payload changes")),
         ("table", lazy("table", "TableUnit", _CONFIG), ("layer", "fields"),
          _table,
          Break(hw + "table", "taken.eq(self.o.valid & self.o.ready)", "taken.eq(self.o.valid)",

@@ -34,6 +34,7 @@ def test_every_stream_has_a_source_that_is_proved() -> None:
     # A unit's own parts offer what the unit passes on; the engine and the core only wire.
     passed_on = {"TableFill", "_Splitter", "_Engine"}
     sources = {unit for unit, _ in all_streams(config)}
+    assert {"Fetch", "Nest", "ReadMaster", "WeightLoader", "Window"} <= sources
     assert sources - passed_on <= proved, sources
 
 
