@@ -137,5 +137,5 @@ PROPERTIES = [
     _property("odd", _FIRST, run=4095, group=3, table_form="full"),
     _property("planes", _SHIFT, run=8, planes=2),
     _property("int16", _TOTAL, run=512, activation="int16"),
-    _property("ternary", _TOTAL, run=40, group=5, ternary=True),
+    _property("ternary", _FIRST, run=40, group=5, ternary=True),
 ]

@@ -206,7 +206,7 @@ def _properties() -> list[Property]:
         for store in ("distributed", "register"):
             form = _config("symmetric", group, table_store=store)
             twin = _SIGN if store == "distributed" else _INDEX if group > 2 else _CLEAR
-            found.append(_property(form, twin, quick=group == 4 and store == "register"))
+            found.append(_property(form, twin, quick=group == 3 and store == "register"))
             form = _config("full", group, table_store=store)
             found.append(_property(form, _BANK if store == "distributed" else _INDEX))
     # Trees, planes, rows and INT16; tables of several columns join as their signs say.
