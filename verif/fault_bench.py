@@ -1,7 +1,7 @@
 """The core with a bus that goes wrong: the program that suffers, and what has to hold after it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from lutcore.verif.core_bench import CoreBench, CoreState
 from lutcore.verif.fault_memory import FaultReadPort, Faults, FaultWritePort
 from lutcore.verif.fault_programs import find
 from lutcore.verif.layers import Case, draw_case
+from lutcore.verif.programs_case import Case as ProgramCase
+from lutcore.verif.programs_run import Expected, Seen, compare
 from lutcore.verif.stalls import Stalls
 
 __all__ = ["FaultBench", "Job"]
@@ -62,6 +64,16 @@ def _victim(numbers: np.random.Generator, config: CoreConfig) -> Case:
     q = numbers.integers(limits.min, limits.max, (rows, k), endpoint=True)
     scale = numbers.uniform(0.01, 2, rows).astype(np.float32)
     return Case(layer, q.astype(config.activation), scale, frozenset())
+
+
+@dataclass(frozen=True)
+class _Placed(ProgramCase):
+    """A program in a memory that is given."""
+
+    content: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint8), compare=False)
+
+    def memory(self) -> np.ndarray:
+        return self.content.copy()
 
 
 class FaultBench(CoreBench):
@@ -154,27 +166,50 @@ class FaultBench(CoreBench):
         *,
         length: int | None = None,
         expect: int | None = None,
-        memory: np.ndarray | None = None,
     ) -> IssResult:
-        """What the instruction-set simulator makes of the memory as it is.
-
-        Parameters
-        ----------
-        sizes, length, expect
-            As for :meth:`start`.
-        memory
-            A copy of the memory's content to work on; default: one that is thrown away.
-        """
+        """What the instruction-set simulator makes of the memory as it is; for the arguments see
+        :meth:`start`."""
         regions = {
             region: (base - self.memory.base, (sizes or {}).get(region, size))
             for region, (base, size) in self.layout.regions.items()
         }
-        return Iss(
-            self.config, self.memory.content.copy() if memory is None else memory, regions
-        ).run(
+        return Iss(self.config, self.memory.content.copy(), regions).run(
             len(self.words) if length is None else length,
             self.config.fingerprint if expect is None else expect,
         )
+
+    @property
+    def case(self) -> ProgramCase:
+        """What was placed, for the instruction-set simulator alone."""
+        return _Placed(
+            self.config,
+            tuple(self.words),
+            {
+                region: (base - self.memory.base, size)
+                for region, (base, size) in self.layout.regions.items()
+            },
+            seed=0,
+            content=self.memory.content.copy(),
+        )
+
+    def compare(self, what: str, case: ProgramCase, expected: Expected, state: CoreState) -> None:
+        """The program ended, or stopped, in a way in which the model can, with its results.
+
+        Results that depend on which unit is faster are not compared.
+        """
+        done = Status.DONE in state.status
+        seen = Seen(
+            state.cause,
+            0 if done else state.instruction,
+            state.cycles,
+            answered=True,
+            status=sum(1 << bit for bit in state.status),
+        )
+        wrong = compare(case, expected, seen, self.memory.content)
+        if wrong:
+            raise env.Mismatch(f"cycle {env.cycle_of()}: {what}: {wrong}")
+        self.check_quiet()
+        self.check_window(what)
 
     # Channels --------------------------------------------------------------------------------
 
@@ -220,7 +255,6 @@ class FaultBench(CoreBench):
         instruction: int | None = None,
         *,
         opened: int | None = None,
-        anywhere: bool = False,
     ) -> None:
         """The status names the cause and the instruction; nothing was written outside.
 
@@ -234,8 +268,6 @@ class FaultBench(CoreBench):
             What is to be said; None: any instruction of the program.
         opened
             Bytes of the result region that the core may write.
-        anywhere
-            It may write in all of the region, not only where the results are.
         """
         env.expect(f"{what}: cause", state.cause.name, cause.name)
         self.expect_status(
@@ -247,10 +279,7 @@ class FaultBench(CoreBench):
         else:
             env.expect(f"{what}: instruction", state.instruction, instruction)
         self.check_quiet()
-        if anywhere:
-            self.check_window(what)
-        else:
-            self.check_written(size=opened)
+        self.check_written(size=opened)
 
     @staticmethod
     def expect_status(what: str, state: CoreState, wanted: Iterable[Status]) -> None:
