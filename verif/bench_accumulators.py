@@ -257,7 +257,7 @@ class ArrayBench(UnitBench):
         """Do the job and compare everything."""
         job, config = self.job, self.config
         words = sum(len(slot) for slot in job.slots)
-        limit = 3000 + 50 * (len(job.sets) * (config.entries + 80) + 4 * words)
+        limit = 3000 + 20 * (len(job.sets) * (config.entries + 80) + 4 * words)
         await self.run(self.processes(), self.background(), limit=limit)
         self.buffer.verdict()
         env.expect("accumulators: active at the end", self["active"].bits(), 0)

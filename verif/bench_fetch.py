@@ -146,11 +146,14 @@ class FetchBench(UnitBench):
         problems = check(self.words, self.config)
         if problems:
             wanted = problems[0].cause, problems[0].index
-            env.expect("fetch: cause and instruction", self.error, wanted)
-            env.expect("fetch: dispatched of a bad program", self.events, [])
+            stopped = self.error or (Cause.NONE, len(self.words))
+            env.expect("fetch: cause and instruction", stopped, wanted)
+            env.expect("fetch: dispatches of a bad program", len(self.events), 0)
             env.cover("fetch: refused", problems[0].cause.name)
             return
-        env.expect("fetch: error of a good program", self.error, None)
+        if self.error is not None:
+            cause, number = self.error
+            env.expect("fetch: cause, for a good program", cause.name, "NONE", index=number)
         wanted_events = dispatched(self.words)
         for number, (got, want) in enumerate(zip(self.events, wanted_events, strict=False)):
             if got != want:
@@ -212,7 +215,7 @@ async def fingerprint_and_length(dut):
             await bench.execute()
             cause = Cause.LENGTH if expect is None else Cause.FINGERPRINT
             env.expect("fetch: cause and instruction", bench.error, (cause, 0))
-            env.expect("fetch: dispatched of a bad program", bench.events, [])
+            env.expect("fetch: dispatches of a bad program", len(bench.events), 0)
             env.cover("fetch: refused", cause.name)
 
 
