@@ -196,7 +196,6 @@ _PLANES = Break(_LANES, "Cat(Const(0, 1), h)", "Cat(h, Const(0, 1))", "planes no
 _RESET = Break(_LANES, "m.If(control.valid & control.plane_last)", "m.If(Const(0))", "h kept")
 _LOW = Break("lutcore.hw.carry", "p | ~q", "p & ~q", "the borrow of the lowest bit")
 _CARRY = Break(_TREE, "carry_in=signs[p][0])", "carry_in=None)", "a missing carry")
-_THIRD = Break(_TREE, "carry_in=carry[1])", "carry_in=None)", "a missing carry")
 _ONE = Break(_LANES, "width, carry_in=sign)", "width)", "the last one missing")
 
 
@@ -214,15 +213,15 @@ def _properties() -> list[Property]:
         _property(_config("symmetric", 2, depth=2, rows=2), _RELATIVE),
         _property(_config("symmetric", 2, depth=3), _LOW),
         _property(_config("symmetric", 4, activation="int16"), _SIGN),
-        _property(_config("full", 2, depth=2, planes=2), _PLANES),
+        _property(_config("full", 2, planes=2), _PLANES),
         _property(_config("full", 2, depth=4, rows=2, table_store="register"), _INDEX),
         _property(_config("symmetric", 2, planes=2), _RESET),
     ]
-    for depth in (1, 2, 3):
+    for depth in (1, 2):
         trits = _config("symmetric", 5, depth=depth, ternary=True)
-        twin = (_ONE, _CARRY, _CARRY)[depth - 1]
+        twin = (_ONE, _CARRY)[depth - 1]
         found.append(_property(trits, twin, ternary=True))
-    trits = _config("symmetric", 5, depth=2, ternary=True, planes=2, table_store="register")
+    trits = _config("symmetric", 5, ternary=True, table_store="register")
     found.append(_property(trits, _ONE))
     return found
 
