@@ -200,7 +200,8 @@ class CsrBench(UnitBench):
         """Random accesses, one after the other."""
         for _ in range(count):
             await self.core_changes()
-            name = self.random.choice([*CSRS, "CONTROL", "IRQ", *self.settings])
+            commands = self.random.random() < 0.25
+            name = self.random.choice(["CONTROL", "IRQ"] if commands else [*CSRS, *self.settings])
             access = self.random.randrange(7)
             if access < 3:
                 await self.check_read(name)

@@ -52,8 +52,7 @@ _STREAMS = {
     "dma_write": ("request full", "beats full", "aw full", "aw empty", "w full", "w empty",
                   "b empty"),
     "fetch": ("command full", "command empty", "i full", "i empty"),
-    "csr": ("ar full", "ar empty", "r full", "r empty", "aw full", "aw empty", "w full", "w empty",
-            "b full", "b empty"),
+    "csr": ("ar empty", "r full", "r empty", "aw empty", "w empty", "b full", "b empty"),
 }  # fmt: skip
 
 
