@@ -14,7 +14,9 @@ from lutcore.verif.unit_streams import UnitBench, draw_pressure
 
 OKAY, SLVERR = 0b00, 0b10
 #: Offsets that hold nothing.
-HOLES = [offset for offset in range(0, 0x1000, 4) if offset not in {c.offset for c in CSRS.values()}]
+HOLES = [
+    offset for offset in range(0, 0x1000, 4) if offset not in {c.offset for c in CSRS.values()}
+]
 
 
 def _byte_mask(strobe: int) -> int:
@@ -129,7 +131,10 @@ class CsrBench(UnitBench):
 
     async def check_write(self, name: str) -> None:
         """Write noise to a register; bytes without their strobe stay."""
-        value, strobe = self.random.getrandbits(32), self.random.choice([15, 15, 15, 0, 1, 6, 9, 14])
+        value, strobe = (
+            self.random.getrandbits(32),
+            self.random.choice([15, 15, 15, 0, 1, 6, 9, 14]),
+        )
         response = await self.write(CSRS[name].offset, value, strobe)
         if name in self.settings:
             env.cover("csr: access", "write busy" if self.busy else "write setting")

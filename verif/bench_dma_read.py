@@ -102,6 +102,34 @@ class DmaReadBench(UnitBench):
         clients = range(len(self.clients))
         return [self.asker(number) for number in clients] + [self.taker(n) for n in clients]
 
+    async def stop(self) -> None:
+        """Ask and take for a while, then abort, and wait until nothing is under way."""
+        tasks = [self.fork(process()) for process in self.processes()]
+        await self.cycles(self.random.randint(1, 120))
+        for task in tasks:
+            task.cancel()
+        clients = range(self.master.clients)
+        for number in clients:
+            self[f"requests__{number}__valid"].set(0)
+            # Whoever took beats may take no more; the master must not care.
+            self[f"responses__{number}__ready"].set(self.random.getrandbits(1))
+        self["abort"].set(1)
+        await self.edge
+        before, offered = len(self.memory.bursts), self["bus__arvalid"].bits()
+        while not self["idle"].bits() or self["checking"].bits():
+            await self.edge
+            for number in clients:
+                valid = self[f"responses__{number}__valid"].bits()
+                env.expect(f"dma_read: beats for client {number} in an abort", valid, 0)
+        # The address that was on offer had to stay.
+        begun = len(self.memory.bursts) - before
+        env.expect("whether bursts began in an abort", begun <= offered, True)
+        env.expect("dma_read: bursts outstanding when idle", self.memory.outstanding, 0)
+        self["abort"].set(0)
+        for number in clients:
+            self[f"responses__{number}__ready"].set(0)
+        await self.edge
+
     async def serve(self) -> None:
         """Let all requests be served, and check everything."""
         background = [self.memory.run, self.watch]
@@ -174,7 +202,7 @@ class DmaReadBench(UnitBench):
             env.expect(f"dma_read: refusals of client {number}", client.refusals, refused)
             inside = range(client.base, client.base + client.size)
             # Regions may overlap: then an error can be anybody's.
-            if not any(other is not client and other.base in inside or client.base in
+            if not any((other is not client and other.base in inside) or client.base in
                        range(other.base, other.base + other.size)
                        for other in self.clients if other is not client):  # fmt: skip
                 errors = sum(address in inside for address in self.memory.errors)
@@ -236,37 +264,7 @@ async def abort(dut):
     await bench.restart()
     for _ in range(4 * env.settings().effort):
         bench.draw(4)
-        moment = bench.random.randint(1, 120)
-        processes = bench.processes()
-        background = [bench.memory.run, bench.watch]
-
-        async def swallow() -> None:
-            await bench.cycles(moment)
-            for task in tasks:
-                task.cancel()
-            for number in range(bench.master.clients):
-                bench[f"requests__{number}__valid"].set(0)
-                # Whoever took beats takes no more; the master must not care.
-                bench[f"responses__{number}__ready"].set(bench.random.getrandbits(1))
-            bench["abort"].set(1)
-            await bench.edge
-            before, offered = len(bench.memory.bursts), bench["bus__arvalid"].bits()
-            while not bench["idle"].bits() or bench["checking"].bits():
-                await bench.edge
-                for number in range(bench.master.clients):
-                    valid = bench[f"responses__{number}__valid"].bits()
-                    env.expect(f"dma_read: beats for client {number} in an abort", valid, 0)
-            # The address that was on offer had to stay.
-            begun = len(bench.memory.bursts) - before
-            env.expect("whether bursts began in an abort", begun <= offered, True)
-            env.expect("dma_read: bursts outstanding when idle", bench.memory.outstanding, 0)
-            bench["abort"].set(0)
-            for number in range(bench.master.clients):
-                bench[f"responses__{number}__ready"].set(0)
-            await bench.edge
-
-        tasks = [bench.fork(process()) for process in processes]
-        await bench.run([swallow], background, limit=20_000)
+        await bench.run([bench.stop], [bench.memory.run, bench.watch], limit=20_000)
         bench.draw(2)
         await bench.serve()
         env.cover(_POINT, "abort")

@@ -69,7 +69,7 @@ class DmaWriteBench(UnitBench):
         self.offered: dict[int, set[int]] = {}
         self["base"].set(self.base)
         self["size"].set(self.size)
-        for offset, length in self.good:
+        for offset, _ in self.good:
             if source.random() < 0.15:
                 self.memory.bad.add((self.base + offset) // self.beat * self.beat)
 
@@ -99,9 +99,7 @@ class DmaWriteBench(UnitBench):
             inside = range(start, start + request[1])
             for address in self.beats_of(request):
                 value = source.getrandbits(8 * self.beat)
-                strobe = sum(
-                    (address + lane in inside) << lane for lane in range(self.beat)
-                )
+                strobe = sum((address + lane in inside) << lane for lane in range(self.beat))
                 strobe &= source.choice([-1, -1, source.getrandbits(self.beat)])
                 # Before it is taken: what is in the stream may be in memory already.
                 for lane in range(self.beat):
@@ -172,6 +170,20 @@ class DmaWriteBench(UnitBench):
         if self.errors:
             env.cover(_POINT, "error")
 
+    async def stop(self) -> None:
+        """Ask and give for a while, then abort, and wait until nothing is under way."""
+        tasks = [self.fork(process()) for process in (self.ask, self.give)]
+        await self.cycles(self.random.randint(1, 120))
+        for task in tasks:
+            task.cancel()
+        for stream in ("request", "beats"):
+            self[f"{stream}__valid"].set(0)
+        self["abort"].set(1)
+        await self.cycles(2)
+        while not self["idle"].bits() or self["checking"].bits():
+            await self.edge
+        await self.cycles(2)
+
     async def serve(self) -> None:
         """Let all requests be served, and check everything."""
         processes = [self.ask, self.give, self.settle]
@@ -209,22 +221,7 @@ async def abort(dut):
     await bench.restart()
     for _ in range(4 * env.settings().effort):
         bench.draw(6)
-        moment = bench.random.randint(1, 120)
-
-        async def stop() -> None:
-            await bench.cycles(moment)
-            for task in tasks:
-                task.cancel()
-            for stream in ("request", "beats"):
-                bench[f"{stream}__valid"].set(0)
-            bench["abort"].set(1)
-            await bench.cycles(2)
-            while not bench["idle"].bits() or bench["checking"].bits():
-                await bench.edge
-            await bench.cycles(2)
-
-        tasks = [bench.fork(process()) for process in (bench.ask, bench.give)]
-        await bench.run([stop], [bench.memory.run, bench.watch], limit=20_000)
+        await bench.run([bench.stop], [bench.memory.run, bench.watch], limit=20_000)
         written = sum(beats for _, beats in bench.memory.bursts)
         env.expect("dma_write: beats of all bursts", bench.memory.beats, written)
         for address, value in bench.memory.stored.items():

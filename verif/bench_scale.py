@@ -159,11 +159,8 @@ async def too_many_row_tiles(dut):
     bench = ScaleBench(dut, "too_many_row_tiles")
     config = bench.config
     words = config.chunks * config.rows
-    if config.sum_words // words > 40:
-        # It would take long to fill.
-        tiles = min(config.tiles, 64)
-    else:
-        tiles = 1
+    # One tile would take many row tiles to fill a large buffer.
+    tiles = config.tiles if config.sum_words // words > 40 else 1
     row_tiles = config.sum_words // (words * tiles) + 1
     await bench.restart()
     layer = Layer(1, False, False, False)

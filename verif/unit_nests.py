@@ -198,9 +198,9 @@ def draw_case(source: random.Random, config: CoreConfig, shape: str) -> Case:
         steps = sum(ceil_div(run, config.step) for body in bodies for run in case.runs(body.k))
         slot = config.x_words // (case.memory_bits // config.x_word_bits)
         fits = all(body.address + case.words(body.k) <= max(2, slot) for body in bodies)
-        if bodies and len(bodies) <= BODIES and steps * config.entries <= 1500 and fits:
-            if not any(refused(case, body) for body in bodies):
-                return case
+        short = 0 < len(bodies) <= BODIES and steps * config.entries <= 1500
+        if short and fits and not any(refused(case, body) for body in bodies):
+            return case
 
 
 def _draw(source: random.Random, config: CoreConfig, shape: str) -> Case:

@@ -176,7 +176,9 @@ class UnitBench:
                 break
         else:
             if stop_after is None:
-                waiting = [p.__name__ for p, t in zip(processes, front, strict=True) if not t.done()]
+                waiting = [
+                    p.__name__ for p, t in zip(processes, front, strict=True) if not t.done()
+                ]
                 raise env.Mismatch(
                     f"cycle {env.cycle_of()}: {', '.join(waiting)} of {self.unit} have not ended "
                     f"after {limit} cycles"

@@ -114,7 +114,11 @@ def draw_job(source: random.Random, config: CoreConfig, layer: Layer) -> Job:
         lines = (layer.entries + layer.offset) * (1 + layer.wide) * config.chunks
         fits = max(job.tiles) * max(job.blocks) * lines <= config.scale_words
         visits = sum(job.tiles) * sum(job.blocks) * job.row_tiles * lines * config.rows
-        if fits and visits <= 4000 and job.words(max(job.tiles)) * job.row_tiles <= config.sum_words:
+        if (
+            fits
+            and visits <= 4000
+            and job.words(max(job.tiles)) * job.row_tiles <= config.sum_words
+        ):
             return job
 
 

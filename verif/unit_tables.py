@@ -8,12 +8,12 @@ from lutcore.hw.config import CoreConfig
 from lutcore.hw.ternary import GROUP, INDEX_BITS, index_of, triples
 
 __all__ = [
-    "draw_activations",
     "dot_products",
+    "draw_activations",
     "signs_of",
     "step_columns",
-    "ternary_word",
     "tables_of",
+    "ternary_word",
     "weight_word",
 ]
 
@@ -55,9 +55,7 @@ def tables_of(config: CoreConfig, step: np.ndarray, ternary: bool = False) -> np
     return a @ factors.T
 
 
-def weight_word(
-    config: CoreConfig, bits: np.ndarray, signs: int, source: random.Random
-) -> int:
+def weight_word(config: CoreConfig, bits: np.ndarray, signs: int, source: random.Random) -> int:
     """A word of the weight buffer, from the weight bits of a step [lanes, step].
 
     With symmetric tables the top bit of an index is its sign: where it is set the others are

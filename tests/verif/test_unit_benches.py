@@ -23,9 +23,7 @@ def run(unit: str, test: str, folder: Path, edit: Callable[[str], str] = str) ->
     Settings(SMALL, 1, unit, "icarus", 1, folder).save(folder / "settings.json")
     design = build("icarus", edit(bench.verilog(SMALL)), bench.top)
     environment = {SETTINGS_VARIABLE: str(folder / "settings.json")}
-    file = simulate(
-        design, bench.module, folder, environment=environment, seed=1, test=test
-    )
+    file = simulate(design, bench.module, folder, environment=environment, seed=1, test=test)
     cases = list(ElementTree.parse(file).getroot().iter("testcase"))
     assert [case.get("name") for case in cases if case.find("skipped") is None] == [test]
     failures = [failure for case in cases for failure in case.iter("failure")]
