@@ -9,7 +9,7 @@ counted again, so that a layer takes milliseconds.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lutcore.hw.config import CoreConfig, ceil_div
+from lutcore.hw.config import SLOTS, CoreConfig, ceil_div
 from lutcore.hw.isa import INSTRUCTION_BITS
 from lutcore.sim.cycles_bus import ReadBus
 from lutcore.sim.cycles_chain import Body, Chain
@@ -233,7 +233,7 @@ def _work(plan: Plan) -> dict[str, float]:
     writes = plan.rows * sum(plan.beats(4 * plan.channels(b)) for b in blocks)
     return {
         "array": tiling.total_tiles * form.planes * plan.row_tiles * steps,
-        "fill": sets * form.table_entries,
+        "fill": sets * form.table_entries + Latencies.CLEAR * min(sets, SLOTS) * form.ternary,
         "scale": max(terms + plan.blocks * plan.row_tiles * runs, finals),
         "memory": max(reads, writes),
         "bus": reads + writes,

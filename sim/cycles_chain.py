@@ -75,6 +75,8 @@ class Chain(Timed):
         self._accepted = PAST  # the last activation word
         self.read_end = PAST
         self._fill = PAST  # a set begins to be filled
+        self._extra = 0  # cycles that it takes more than others
+        self._clears = SLOTS if plan.form.ternary else 0  # sets that begin by clearing entries
         self.array_end = PAST
         self._before = PAST  # the array's last lookup in the set before
         self._pause = False  # a set of one word: the next may not follow at once
@@ -98,6 +100,7 @@ class Chain(Timed):
 
         accepted, fill, last, before = self._accepted, self._fill, self.array_end, self._before
         scale_end, few, pause = self.scale_end, self._few, self._pause
+        extra, clears = self._extra, self._clears
         tags, sums = self._tags, self._sums
         alike = len(steps) - (steps[-1] != steps[0])
         seen: list[int] | None = None
@@ -115,13 +118,15 @@ class Chain(Timed):
                 accepted += words_per_step - 1
                 if arrivals is not None and arrivals[step] > accepted:
                     accepted = arrivals[step]
-                fill += entries
+                fill += entries + extra
                 if accepted >= fill:
                     fill = accepted + 1
                 if before + Latencies.BANK_FREE > fill:
                     fill = before + Latencies.BANK_FREE
+                extra = Latencies.CLEAR if clears else 0
+                clears -= clears > 0
                 # ARRAY issues a word per cycle when the set is filled.
-                issue = fill + entries + Latencies.SET
+                issue = fill + entries + extra + Latencies.SET
                 if last + pause >= issue:
                     issue = last + pause + 1
                 if token is not None:
@@ -165,7 +170,7 @@ class Chain(Timed):
                 ready = sums_ready = None
             if arrivals is not None and arrivals[-1] <= accepted:
                 arrivals = None
-            if run + 1 >= alike or arrivals is not None or ready is not None:
+            if run + 1 >= alike or arrivals is not None or ready is not None or extra:
                 continue
             if seen is None and run not in _LOOK:
                 continue
@@ -186,6 +191,7 @@ class Chain(Timed):
         self._accepted, self._fill, self.array_end, self._before = accepted, fill, last, before
         self.scale_end, self._few, self._pause = scale_end, few, pause
         self._tags, self._sums = tags, sums
+        self._extra, self._clears = extra, clears
         self.read_end = accepted - 1
 
     def _terms(self, body: Body) -> list[tuple[int, bool]]:
