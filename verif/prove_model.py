@@ -14,7 +14,7 @@ from amaranth.lib import stream, wiring
 
 from lutcore.hw.config import CoreConfig
 
-__all__ = ["Break", "Closed", "Model", "Property", "config_label", "connect", "streams_of"]
+__all__ = ["Break", "Closed", "Model", "Property", "config_label", "streams_of"]
 
 
 @dataclass(frozen=True)
@@ -210,12 +210,3 @@ def streams_of(component: wiring.Component) -> list[tuple[str, Any, bool]]:
 
     walk(component.signature, component, "", True)
     return found
-
-
-def connect(model: Model, source: Any, sink: Any) -> None:
-    """Let a stream that one unit offers go to another."""
-    model.m.d.comb += [
-        sink.valid.eq(source.valid),
-        Value.cast(sink.payload).eq(Value.cast(source.payload)),
-        source.ready.eq(sink.ready),
-    ]
