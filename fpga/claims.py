@@ -1,7 +1,7 @@
 """The claims of *LUT Tensor Core* (ISCA 2025) about its array, measured on standard cells.
 
-What is measured is the paper's unit in this project's best form (``fpga/baseline_mux.py``): tables of
-activations in registers, a multiplexer for each lane and table, adder tree and bit-serial
+What is measured is the paper's unit in this project's best form (``fpga/baseline_mux.py``): tables
+of activations in registers, a multiplexer for each lane and table, adder tree and bit-serial
 accumulators, everything counted. Each claim changes one thing.
 """
 
@@ -22,7 +22,7 @@ from lutcore.fpga.baseline_mux import TableMux
 from lutcore.fpga.density import Score, Workload, baseline_verilog
 from lutcore.fpga.synth import synthesise
 
-__all__ = ["PRODUCTS", "Claim", "Unit", "claims_table", "units", "widths", "measure"]
+__all__ = ["PRODUCTS", "Claim", "Unit", "claims_table", "measure", "units", "widths"]
 
 #: M·N·K of the shapes that are compared: products of a weight bit per cycle.
 PRODUCTS = 512

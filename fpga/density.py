@@ -263,7 +263,7 @@ def contenders(workload: Workload, target: str, size: Size) -> Iterator[Contende
 
 
 def _tiles(workload: Workload, target: str, form: str, group: int) -> int:
-    """Accumulators per lane and row: on cells, where each is a register, no more than hide the fill.
+    """Accumulators per lane and row: on cells, where each is a register, as few as hide the fill.
 
     0: as the configuration derives them.
     """

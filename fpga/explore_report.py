@@ -30,8 +30,9 @@ __all__ = [
 _KEYS = tuple(field.name for field in fields(CoreConfig))
 _SHAPE = ("rows", "lanes", "group", "depth")
 #: Keys that may follow from others, each behind those that it follows from.
-_DERIVED = ("tiles", "run", "scale_lanes", "final_lanes") + tuple(
-    f"{memory}_words" for memory in ("weight", "scale", "x", "sum")
+_DERIVED = (
+    *("tiles", "run", "scale_lanes", "final_lanes"),
+    *(f"{memory}_words" for memory in ("weight", "scale", "x", "sum")),
 )
 
 

@@ -15,6 +15,7 @@ from lutcore.hw.table import SetTag, TableFill
 
 __all__ = ["LutArray", "Use", "array_verilog", "measure_use"]
 
+
 class LutArray(Elaboratable):
     """Table fill, tables, lanes, trees, planes, accumulators, finished sums, and their control.
 

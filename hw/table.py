@@ -438,15 +438,13 @@ class TableUnit(wiring.Component):
                 reader.seek_word.eq(self.body.payload.address),
             ]
             # All of K has to be summed within a sum slot, and nothing else but row tiles: in the
-            # last iteration over those (if they are the innermost loop), K ends where the slot does.
+            # last iteration over those (if they are the innermost loop) K ends where the slot does.
             loops = self.body.payload
             over_rows = loops.inner_r & (loops.inner > fields.t_level)
             last_rows = ~over_rows | first_at(loops.last, (loops.inner - 1)[: len(loops.inner)])
             ends = first_at(loops.last, fields.t_level)
             m.d.comb += self.operand_error.eq(
-                (first_of > cfg.run)
-                | (entries > cfg.tiles)
-                | (last_rows & (ends != loops.k_last))
+                (first_of > cfg.run) | (entries > cfg.tiles) | (last_rows & (ends != loops.k_last))
             )
         with m.Elif(finish):
             m.d.sync += held.eq(0)

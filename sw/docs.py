@@ -50,8 +50,8 @@ _CAUSES = {
     Cause.LENGTH: f"a program of other than 1 to {PROGRAM_MAX} instructions, or whose `end` is not "
     "its last one",
     Cause.FINGERPRINT: "the program is for another configuration",
-    Cause.BOUNDS: "an address outside the region that the host opened, or a load that does not begin "
-    "with a whole beat",
+    Cause.BOUNDS: "an address outside the region that the host opened, or a load that does not "
+    "begin with a whole beat",
     Cause.READ_ERROR: "SLVERR or DECERR on the read channel",
     Cause.WRITE_ERROR: "SLVERR or DECERR on the write channel",
     Cause.TOKEN: "a token counter above its limit",

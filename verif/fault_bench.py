@@ -233,10 +233,8 @@ class FaultBench(CoreBench):
         """Number of the victim's instruction whose burst a channel that has stopped holds back."""
         if channel in ("AW", "W", "B"):
             return self.user_of(Region.RESULTS)
-        if channel == "AR":
-            address = int(self.dut.m_axi_araddr.value)
-        else:
-            address = self.read_port.address
+        offered = self.dut.m_axi_araddr.value if channel == "AR" else self.read_port.address
+        address = int(offered)
         region = self.region_of(address)
         if region == Region.PROGRAM:
             return (address - self.base(region)) * 8 // INSTRUCTION_BITS
@@ -324,4 +322,3 @@ class FaultBench(CoreBench):
         self.prepare(job=job)
         await self.run_good(job.expected)
         self.prepare()
-

@@ -134,9 +134,7 @@ BAD_PROGRAMS: dict[str, BadProgram] = {
     "reserved bit": BadProgram(Cause.RESERVED, _bits(Opcode.STY, put=1 << INSTRUCTION_BITS - 1)),
     "unknown axis": BadProgram(Cause.RESERVED, _bits(Opcode.LOOP, put=3 << 10)),
     "no planes": BadProgram(Cause.OPERAND, _bits(Opcode.LAYER, clear=0xF << 8)),
-    "loop without a step": BadProgram(
-        Cause.OPERAND, _bits(Opcode.LOOP, clear=(1 << 20) - 1 << 33)
-    ),
+    "loop without a step": BadProgram(Cause.OPERAND, _bits(Opcode.LOOP, clear=(1 << 20) - 1 << 33)),
     "loops too deep": BadProgram(Cause.NESTING, _loops(LOOP_LEVELS + 1)),
     "loops of no instruction": BadProgram(Cause.NESTING, _loops_of_nothing),
     "end too early": BadProgram(Cause.LENGTH, _early_end),

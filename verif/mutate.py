@@ -124,9 +124,7 @@ class Regression:
         outcome: Outcome = "timing" if late else "survived"
         return Verdict(number, mutant, outcome, by, detail, time.monotonic() - start)
 
-    def judge_all(
-        self, mutants: Sequence[tuple[int, Mutant]], processes: int
-    ) -> Iterator[Verdict]:
+    def judge_all(self, mutants: Sequence[tuple[int, Mutant]], processes: int) -> Iterator[Verdict]:
         """Verdicts on faults with their numbers, as they come, each from a process of its own."""
         context = multiprocessing.get_context("fork")
         waiting = list(mutants)

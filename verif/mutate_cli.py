@@ -36,9 +36,7 @@ def mutate(
         int | None,
         typer.Option(min=1, metavar="NUMBER", help="Of the faults drawn, judge this one alone."),
     ] = None,
-    prove: Annotated[
-        bool, typer.Option(help="Try to prove that survivors change nothing.")
-    ] = True,
+    prove: Annotated[bool, typer.Option(help="Try to prove that survivors change nothing.")] = True,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all verdicts.")
     ] = None,

@@ -177,9 +177,7 @@ def _placed(
         regions[region] = (room * region + start, size)
         guards = [_noise(source, GUARD) for _ in range(2)]
         for content, memory in zip(contents, (before, after), strict=True):
-            content[region] = np.concatenate(
-                [guards[0], memory[base : base + size], guards[1]]
-            )
+            content[region] = np.concatenate([guards[0], memory[base : base + size], guards[1]])
     if cause != Cause.NONE:
         # How far the results got is a question of time; the guards are not.
         contents[1].pop(Region.RESULTS)

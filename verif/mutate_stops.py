@@ -275,8 +275,6 @@ def _hangs(bench: Bench) -> None:
         host.write("CONTROL", _RESET)
         host.check("irq after all", host.sim.run_until_irq(3000), False)
         host.same("STATUS of a core that hangs", host.read("STATUS"))
-        host.refused("starting a core that hangs", lambda: host.write("CONTROL", 1))
+        host.refused("starting a core that hangs", lambda host=host: host.write("CONTROL", 1))
         host.sim.reset()
         check_reset_values(host, bench)
-
-

@@ -60,7 +60,9 @@ CORES = [
         rows=3, lanes=8, group=3, depth=2, planes=4, activation="int16", table_form="full",
         table_store="register", bus_width=128, tiles=4, weight_words=64,
     ),
-    CoreConfig(rows=1, lanes=24, group=5, depth=3, planes=5, ternary=True, bus_width=256, x_words=64),
+    CoreConfig(
+        rows=1, lanes=24, group=5, depth=3, planes=5, ternary=True, bus_width=256, x_words=64,
+    ),
 ]  # fmt: skip
 
 

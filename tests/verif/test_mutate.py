@@ -175,7 +175,7 @@ def test_units() -> None:
     assert unit_of("lutcore.core.reader.splitter") == "dma"
     assert unit_of("lutcore.core.engine") == unit_of("lutcore") == "core"
     assert "scale" in units_of(["datapath"])[0]
-    with pytest.raises(LutcoreError, match="no unit 'mma'.*datapath, control, table"):
+    with pytest.raises(LutcoreError, match=r"no unit 'mma'.*datapath, control, table"):
         units_of(["mma"])
 
 
