@@ -130,7 +130,7 @@ def _format_pairs(values: dict[str, Any]) -> str:
 # Assembly --------------------------------------------------------------------------------------
 
 
-def assemble(text: str, source: str = "assembly") -> Program:
+def assemble(text: str, source: str = "assembly", *, checked: bool = True) -> Program:
     """A program from the text that `disassemble` writes, or that a person has changed.
 
     Parameters
@@ -139,12 +139,14 @@ def assemble(text: str, source: str = "assembly") -> Program:
         The text.
     source
         Its name, for messages.
+    checked
+        Refuse what goes wrong only when the program runs, too.
 
     Raises
     ------
     AssemblyError
-        At the first line that cannot be: neither by itself, nor with what the program does when
-        it runs.
+        At the first line that cannot be: neither by itself, nor, if ``checked``, with what the
+        program does when it runs.
     """
     lines = iter(enumerate(text.splitlines(), start=1))
     directives: dict[str, tuple[int, dict[str, Any]]] = {}
@@ -181,6 +183,8 @@ def assemble(text: str, source: str = "assembly") -> Program:
         program = Program.from_metadata(config, values, tuple(instructions), image)
     except ProgramError as error:
         raise _error(source, number, str(error)) from None
+    if not checked:
+        return program
     sizes = {region: size for region, (_, size) in MemoryMap.for_program(program).regions.items()}
     problems = check_execution(instructions, config, sizes, limit=_STEPS)
     if problems:

@@ -253,6 +253,12 @@ def disasm(
 def asm(
     file: Annotated[Path, typer.Argument(metavar="TEXT", show_default=False)],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="PROGRAM")],
+    unchecked: Annotated[
+        bool,
+        typer.Option(
+            "--unchecked", help="Also a program that the core would stop when it runs it."
+        ),
+    ] = False,
 ) -> None:
     """Turn assembly into a program.
 
@@ -269,7 +275,7 @@ def asm(
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise LutcoreError(f"cannot read {file}: {reason}") from None
-    assemble(text, str(file)).save(output)
+    assemble(text, str(file), checked=not unchecked).save(output)
 
 
 @app.command()

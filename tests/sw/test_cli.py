@@ -221,7 +221,9 @@ def test_a_program_that_stops_is_an_error(program, capsys):
     text = Path("a.s").read_text()
     assert "counter=w_free count=2" in text
     Path("a.s").write_text(text.replace("counter=w_free count=2", "counter=w_free count=0"))
-    assert main(["asm", "a.s", "-o", "b.prog"]) == 0
+    assert "every unit waits" in fails(capsys, "asm", "a.s", "-o", "b.prog")
+    assert not Path("b.prog").exists()
+    assert main(["asm", "a.s", "-o", "b.prog", "--unchecked"]) == 0
     message = fails(capsys, "run", "b.prog", "-i", "x.npy", "-o", "y.npy", "--on", "iss")
     assert message.startswith("the core stopped with DEADLOCK at instruction ")
     assert not Path("y.npy").exists()
