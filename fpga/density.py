@@ -237,10 +237,7 @@ def contenders(workload: Workload, target: str, size: Size) -> Iterator[Contende
         )
     for store, form, group in tables:
         columns = ternary.GROUP if workload.ternary else group
-        # As many tables as give the columns; more where that saves a step in groups of 128.
-        depth = round(size.columns / columns)
-        step = ceil_div(max(GROUPS), depth * columns)
-        depth = min(32, max(depth, ceil_div(ceil_div(max(GROUPS), columns), step)))
+        depth = _depth(size, columns)
         config = CoreConfig(
             rows=size.rows,
             lanes=size.lanes,
@@ -260,6 +257,17 @@ def contenders(workload: Workload, target: str, size: Size) -> Iterator[Contende
     bare = Contender(workload, target, "", "", size)
     for baseline in baselines(spec_of(bare), target):
         yield replace(bare, letter=baseline.letter, name=baseline.name, dsp=baseline.dsp)
+
+
+def _depth(size: Size, columns: int) -> int:
+    """Tables of ``columns`` that give about the size, and leave little of groups of 128 empty."""
+    wanted = min(32, max(1, round(size.columns / columns)))
+    tables = ceil_div(max(GROUPS), columns)
+
+    def worth(depth: int) -> float:
+        return tables / (ceil_div(tables, depth) * depth) - 0.1 * abs(depth - wanted) / wanted
+
+    return max(range(ceil_div(2 * wanted, 3), min(32, wanted * 5 // 4) + 1), key=worth)
 
 
 def _tiles(workload: Workload, target: str, form: str, group: int) -> int:
