@@ -5,7 +5,6 @@ of activations in registers, a multiplexer for each lane and table, adder tree a
 accumulators, everything counted. Each claim changes one thing.
 """
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from lutcore.fpga.baseline import ArraySpec
@@ -21,6 +19,7 @@ from lutcore.fpga.baseline_check import small, verify
 from lutcore.fpga.baseline_mux import TableMux
 from lutcore.fpga.density import Score, Workload, baseline_verilog
 from lutcore.fpga.synth import synthesise
+from lutcore.fpga.text import rendered
 
 __all__ = ["PRODUCTS", "Claim", "Unit", "claims_table", "measure", "units", "widths"]
 
@@ -193,6 +192,4 @@ def claims_table(claims: Sequence[Claim], workload: Workload | None = None) -> s
                 claim.text if i == 0 else "", name, f"{area:,.0f}", f"{area / base:.2f}", verdict
             )
         grid.add_section()
-    console = Console(file=io.StringIO(), width=130)
-    console.print(grid)
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    return rendered(grid, 130)

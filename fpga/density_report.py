@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from lutcore.fpga.density import GROUPS, Score, Workload
+from lutcore.fpga.text import rendered
 
 __all__ = ["as_json", "best", "plot", "table", "verdict"]
 
@@ -106,9 +106,7 @@ def table(workload: Workload, scores: Sequence[Score], *, width: int | None = No
         if any(score.resources.dsps for score in scores):
             cells.append(str(found.dsps))
         grid.add_row(*cells)
-    console = Console(file=io.StringIO(), width=width or 120)
-    console.print(grid)
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    return rendered(grid, width or 120)
 
 
 def as_json(scores: Sequence[Score], more: dict[str, object] | None = None) -> str:

@@ -1,6 +1,5 @@
 """The best forms of a density comparison, placed and routed on ECP5."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ from lutcore.fpga.density import Contender, Score, Size, baseline_verilog, spec_
 from lutcore.fpga.density_report import best
 from lutcore.fpga.lut_array import array_verilog
 from lutcore.fpga.route import route
+from lutcore.fpga.text import rendered
 from lutcore.hw.config import CoreConfig
 
 __all__ = ["route_best", "routes_table"]
@@ -81,6 +81,4 @@ def routes_table(found: Sequence[dict[str, object]]) -> str:
             f"{comb / macs:.2f}",
             f"{one['fmax_mhz']:.1f}",
         )
-    console = Console(file=io.StringIO(), width=110)
-    console.print(grid)
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    return rendered(grid, 110)

@@ -1,18 +1,17 @@
 """The whole core by unit: where its LUTs, flip-flops and block RAMs are."""
 
-import io
 import json
 import tempfile
 from collections import defaultdict
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from lutcore.fpga.cache import Kept
 from lutcore.fpga.resources import count
 from lutcore.fpga.synth import mapping_commands, plain_names, write_sources
+from lutcore.fpga.text import rendered
 from lutcore.fpga.yosys import run_yosys, yosys_version
 from lutcore.hw import carry
 from lutcore.hw.config import CoreConfig
@@ -110,6 +109,4 @@ def units_table(name: str, target: str, units: dict[str, dict[str, int]]) -> str
     total = [sum(found.get(key, 0) for found in units.values()) for key in columns]
     grid.add_section()
     grid.add_row("all", *(f"{value:,}" for value in total))
-    console = Console(file=io.StringIO(), width=100)
-    console.print(grid)
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    return rendered(grid, 100)

@@ -7,6 +7,7 @@ the last field are reserved and must be zero.
 """
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from amaranth.lib import data
@@ -28,6 +29,7 @@ __all__ = [
     "Unit",
     "decode",
     "encode",
+    "words_to_bytes",
 ]
 
 ISA_VERSION = 2
@@ -275,6 +277,11 @@ def encode(opcode: Opcode, /, **values: int) -> int:
         word |= (value & (1 << field.width) - 1) << position
         position += field.width
     return word
+
+
+def words_to_bytes(words: Iterable[int]) -> bytes:
+    """Instructions as the core fetches them from memory."""
+    return b"".join(word.to_bytes(INSTRUCTION_BITS // 8, "little") for word in words)
 
 
 def decode(word: int) -> tuple[Instruction, dict[str, int]]:

@@ -19,7 +19,7 @@ from typing import Any, get_args
 import numpy as np
 
 from lutcore.hw.config import CoreConfig, ceil_div
-from lutcore.hw.isa import INSTRUCTION_BITS, ISA_VERSION
+from lutcore.hw.isa import INSTRUCTION_BITS, ISA_VERSION, words_to_bytes
 from lutcore.sw.blocks import BlockFormat, x_memory_bytes
 from lutcore.sw.errors import ActivationError, LutcoreError
 from lutcore.sw.layer import TERNARY_BITS, Kind
@@ -165,7 +165,7 @@ class Program:
     @property
     def instruction_bytes(self) -> bytes:
         """The program as the core fetches it."""
-        return b"".join(word.to_bytes(_INSTRUCTION_BYTES, "little") for word in self.instructions)
+        return words_to_bytes(self.instructions)
 
     def pack_x(self, q: np.ndarray, row_scale: np.ndarray) -> bytes:
         """The activation image.

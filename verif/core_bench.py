@@ -13,7 +13,7 @@ from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiResp
 
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.csr import CSRS, Control, Region, Status
-from lutcore.hw.isa import Cause
+from lutcore.hw.isa import Cause, words_to_bytes
 from lutcore.sw.memory import MemoryMap
 from lutcore.sw.program import Program
 from lutcore.verif import env
@@ -163,7 +163,7 @@ class CoreBench:
 
     def place_instructions(self, words: Sequence[int]) -> None:
         """Replace the instructions, by not more of them than fit the region."""
-        content = b"".join(word.to_bytes(16, "little") for word in words)
+        content = words_to_bytes(words)
         if len(content) > self.layout.regions[Region.PROGRAM][1]:
             raise ValueError("the program does not fit its region")
         self.memory.put(self.base(Region.PROGRAM), content)

@@ -15,7 +15,7 @@ import numpy as np
 
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.csr import Region
-from lutcore.hw.isa import Cause
+from lutcore.hw.isa import Cause, words_to_bytes
 from lutcore.sim.golden import golden
 from lutcore.sim.iss import Iss, IssCounts
 from lutcore.sw.compile import compile_layer
@@ -129,7 +129,7 @@ def altered_job(
     load(memory, layout, program, x)
     if words is not None:
         base, _ = layout.regions[Region.PROGRAM]
-        content = b"".join(word.to_bytes(16, "little") for word in words)
+        content = words_to_bytes(words)
         memory[base : base + len(content)] = np.frombuffer(content, np.uint8)
     for region, size in (sizes or {}).items():
         layout.regions[region] = layout.regions[region][0], size

@@ -8,7 +8,7 @@ import numpy as np
 
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.csr import Region
-from lutcore.hw.isa import INSTRUCTION_BITS
+from lutcore.hw.isa import words_to_bytes
 from lutcore.hw.ternary import INDEX_BITS
 from lutcore.sw.blocks import BlockFormat, x_memory_bytes, x_slot_words
 from lutcore.sw.flow import Flow
@@ -74,7 +74,7 @@ class Case:
         run are zero, wherever the program takes bytes for such.
         """
         memory = np.random.default_rng(self.seed).integers(0, 256, MEMORY_BYTES, np.uint8)
-        code = b"".join(word.to_bytes(INSTRUCTION_BITS // 8, "little") for word in self.words)
+        code = words_to_bytes(self.words)
         base, _ = self.regions[Region.PROGRAM]
         room = memory[base : base + len(code)]
         room[:] = np.frombuffer(code, np.uint8)[: len(room)]
