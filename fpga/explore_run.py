@@ -75,7 +75,7 @@ def on_cluster(address: str) -> Runner:
         import distributed
     except ImportError:
         raise TaskError(
-            "--scheduler needs the package 'distributed': pip install 'lutcore[dask]'"
+            "--scheduler needs the package 'distributed': pip install 'lutcore[cluster]'"
         ) from None
 
     def run(tasks: Sequence[Task]) -> Iterator[tuple[int, dict[str, Any]]]:

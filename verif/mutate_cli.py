@@ -84,6 +84,11 @@ def mutate(
 
         def show(step: str, done: int, of: int) -> None:
             bar.update(task, description=step, completed=done, total=of or None, refresh=True)
+            # A log gets a line for every step and tenth of it, instead of a bar that moves.
+            if not bar.console.is_terminal and done * 10 // max(of, 1) != (done - 1) * 10 // max(
+                of, 1
+            ):
+                bar.console.print(f"{step}: {done} of {of}" if of else step)
 
         campaign = run_campaign(request, show)
     Console().print(mutate_report.table(campaign))

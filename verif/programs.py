@@ -15,7 +15,7 @@ from lutcore.hw.config import ConfigError, CoreConfig, load_config
 from lutcore.sw.errors import LutcoreError
 from lutcore.sw.files import write_file
 from lutcore.verif.configurations import CONFIGURATIONS
-from lutcore.verif.programs_bench import KINDS, Tally, listing, run_programs
+from lutcore.verif.programs_bench import KINDS, Tally, listing, model_of_file, run_programs
 
 __all__ = ["main"]
 
@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=100, help="programs of each kind")
     parser.add_argument("--first", type=int, default=0, help="number of the first one")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rtl", type=Path, metavar="FILE.v", help="another core's Verilog")
     options = parser.parse_args(arguments)
     try:
         config = CONFIGURATIONS.get(options.config) or load_config(options.config)
@@ -50,20 +51,22 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(config: CoreConfig, kind: str, options: argparse.Namespace) -> int:
     tally, started = Tally(), time.monotonic()
+    model = None if options.rtl is None else model_of_file(options.rtl, config)
     stop = options.first + options.count
     with Console(stderr=True).status("") as status:
         for first in range(options.first, stop, _STEP):
             status.update(f"{kind} program {first} of {stop}")
             numbers = range(first, min(first + _STEP, stop))
-            failure = run_programs(config, kind, options.seed, numbers, tally)
+            failure = run_programs(config, kind, options.seed, numbers, tally, model)
             if failure is not None:
                 path = Path(tempfile.gettempdir()) / f"lutcore-{kind}-{failure.number}.lasm"
                 write_file(path, listing(failure))
+                other = "" if model is None else f" --rtl {options.rtl}"
                 print(
                     f"{kind} program {failure.number}, seed {options.seed}, {options.config}: "
                     f"{failure.why}\n{path}\nrepeat: python -m lutcore.verif.programs "
                     f"--config {options.config} --kind {kind} --seed {options.seed} "
-                    f"--first {failure.number} --count 1"
+                    f"--first {failure.number} --count 1{other}"
                 )
                 return 1
     causes = ", ".join(

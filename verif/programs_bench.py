@@ -13,7 +13,8 @@ from pathlib import Path
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.csr import Region
 from lutcore.hw.isa import Cause
-from lutcore.sim.rtl import CsrError, RtlProtocolError
+from lutcore.sim.rtl import CsrError, RtlModel, RtlProtocolError
+from lutcore.sim.rtl_build import build_model
 from lutcore.sw.asm import format_instruction
 from lutcore.sw.files import write_file
 from lutcore.verif.bench import Outcome
@@ -23,8 +24,18 @@ from lutcore.verif.programs_illegal import illegal_case
 from lutcore.verif.programs_legal import legal_case
 from lutcore.verif.programs_run import Expected, Host, compare, expected_of, judge
 from lutcore.verif.programs_shrink import shrunk
+from lutcore.verif.wrapper import read_core
 
-__all__ = ["KINDS", "Failure", "Tally", "case_of", "listing", "run_programs", "runs"]
+__all__ = [
+    "KINDS",
+    "Failure",
+    "Tally",
+    "case_of",
+    "listing",
+    "model_of_file",
+    "run_programs",
+    "runs",
+]
 
 #: Legal programs, and as many illegal ones, for an effort of 1.
 PROGRAMS = 64
@@ -87,7 +98,12 @@ def case_of(config: CoreConfig, kind: str, seed: int, number: int) -> Case:
 
 
 def run_programs(
-    config: CoreConfig, kind: str, seed: int, numbers: range, tally: Tally
+    config: CoreConfig,
+    kind: str,
+    seed: int,
+    numbers: range,
+    tally: Tally,
+    model: RtlModel | None = None,
 ) -> Failure | None:
     """Run programs until one fails.
 
@@ -101,11 +117,13 @@ def run_programs(
         Which programs.
     tally
         Is added to.
+    model
+        A compiled core other than the generated one.
     """
     host = None
     for number in numbers:
         if host is None or number % _BATCH == 0:
-            host = Host(config, random.Random(f"{seed}/{kind}/{number // _BATCH}/memory"))
+            host = Host(config, random.Random(f"{seed}/{kind}/{number // _BATCH}/memory"), model)
         chosen = "legal" if number % 4 == 3 else kind
         case = case_of(config, chosen, seed, number)
         expected = expected_of(case)
@@ -113,7 +131,7 @@ def run_programs(
         if not why and chosen == "legal" and (expected.undefined or expected.result.faults):
             why = f"a program that is legal: {expected.undefined or expected.result.message}"
         if why:
-            return _failure(case, number, why, seed)
+            return _failure(case, number, why, seed, model)
     return None
 
 
@@ -132,14 +150,14 @@ def _run(host: Host, case: Case, expected: Expected, tally: Tally) -> str:
     return compare(case, expected, seen, host.memory)
 
 
-def _failure(case: Case, number: int, why: str, seed: int) -> Failure:
+def _failure(case: Case, number: int, why: str, seed: int, model: RtlModel | None) -> Failure:
     """Make the program smaller, on a core of its own for every attempt."""
     smaller = why
 
     def fails(candidate: Case) -> bool:
         nonlocal smaller
         try:
-            found = judge(candidate, random.Random(f"{seed}/{number}/shrink"))
+            found = judge(candidate, random.Random(f"{seed}/{number}/shrink"), model)
         except (RtlProtocolError, CsrError) as error:
             found = str(error)
         smaller = found or smaller
@@ -164,18 +182,30 @@ def listing(failure: Failure) -> str:
     return "\n".join(lines) + "\n"
 
 
-def runs(settings: Settings) -> list[Outcome]:
-    """The bench: legal programs, then illegal ones."""
+def model_of_file(rtl: Path, config: CoreConfig) -> RtlModel:
+    """Verilog of a core, from a file, compiled.
+
+    Raises
+    ------
+    LutcoreError
+        If it cannot be read, has not the ports of the configuration, or Yosys refuses it.
+    """
+    return build_model(read_core(rtl, config), bus_width=config.bus_width, progress=False)
+
+
+def runs(settings: Settings, rtl: Path | None = None) -> list[Outcome]:
+    """The bench: legal programs, then illegal ones, on the generated core or on `rtl`."""
+    model = None if rtl is None else model_of_file(rtl, settings.config)
     outcomes = []
     for kind in KINDS:
         started, tally = time.monotonic(), Tally()
         numbers = range(PROGRAMS * settings.effort)
-        failure = run_programs(settings.config, kind, settings.seed, numbers, tally)
+        failure = run_programs(settings.config, kind, settings.seed, numbers, tally, model)
         text = None
         if failure is not None:
             path = settings.results / f"{kind}-{failure.number}.lasm"
             write_file(path, listing(failure))
-            text = _message(failure, kind, settings, path)
+            text = _message(failure, kind, settings, path, rtl)
         for cause in tally.causes:
             cover("cause", cause.name)
         figures = {"programs": tally.programs, "cycles": tally.cycles}
@@ -186,12 +216,13 @@ def runs(settings: Settings) -> list[Outcome]:
     return outcomes
 
 
-def _message(failure: Failure, kind: str, settings: Settings, path: Path) -> str:
+def _message(failure: Failure, kind: str, settings: Settings, path: Path, rtl: Path | None) -> str:
     config = path.with_name("config.toml")
     write_file(config, settings.config.to_toml())
+    other = "" if rtl is None else f" --rtl {rtl}"
     return (
         f"{kind} program {failure.number}: {failure.why}\n"
         f"seed {settings.seed}, {len(failure.case.words)} instructions after shrinking, in {path}\n"
         f"repeat: python -m lutcore.verif.programs --config {config} --kind {kind} "
-        f"--seed {settings.seed} --first {failure.number} --count 1"
+        f"--seed {settings.seed} --first {failure.number} --count 1{other}"
     )

@@ -10,7 +10,7 @@ from lutcore.hw.csr import CSRS, Control, Region, Status
 from lutcore.hw.isa import Cause
 from lutcore.sim.driver import model_of
 from lutcore.sim.iss import Iss, IssResult
-from lutcore.sim.rtl import RtlSim
+from lutcore.sim.rtl import RtlModel, RtlSim
 from lutcore.sw.flow_base import Order
 from lutcore.verif.programs_case import MEMORY_BYTES, STEPS, Case
 
@@ -126,12 +126,16 @@ class Host:
         The core.
     source
         Random numbers: latency, bandwidth and stalls of the memory.
+    model
+        A compiled core other than the generated one.
     """
 
-    def __init__(self, config: CoreConfig, source: random.Random) -> None:
+    def __init__(
+        self, config: CoreConfig, source: random.Random, model: RtlModel | None = None
+    ) -> None:
         self.memory = np.zeros(MEMORY_BYTES, np.uint8)
         self.sim = RtlSim(
-            model_of(config),
+            model or model_of(config),
             self.memory,
             latency=source.choice([1, 2, 7, 40, 150]),
             bandwidth=source.choice([2.0, 1.0, 0.3, 0.1]),
@@ -216,9 +220,9 @@ def _short(outcomes: frozenset[tuple[Cause, int]]) -> list[tuple[Cause, int]]:
     return [entry for entry in outcomes if entry[0] != Cause.BUDGET or entry[1] == 0]
 
 
-def judge(case: Case, source: random.Random) -> str:
+def judge(case: Case, source: random.Random, model: RtlModel | None = None) -> str:
     """Run one program on a core of its own; what is wrong, or an empty text."""
     expected = expected_of(case)
-    host = Host(case.config, source)
+    host = Host(case.config, source, model)
     seen = host.run(case, expected.before, expected.budget)
     return compare(case, expected, seen, host.memory)

@@ -13,8 +13,11 @@ __all__ = ["full_jobs"]
 #: Configurations on which the core is simulated with Verilator too.
 _BOTH = ("tiny", "ternary-g2", "register-full-k2-g4")
 #: Configurations for the benches that take long, or whose subject is the same in all.
-_FAULTS = ("tiny", "register-full-k2-g4", "distributed-full-k4-g8")
-_PROGRAMS = ("tiny", "distributed-k5-g3", "ternary-g4-int16", "register-full-k2-g4")
+_ONLY: dict[str, tuple[str, ...]] = {
+    "faults": ("tiny", "register-full-k2-g4", "distributed-full-k4-g8"),
+    "programs": ("tiny", "distributed-k5-g3", "ternary-g4-int16", "register-full-k2-g4"),
+    "gates": ("register-full-k2-g4",),
+}
 #: How much more stimulus than in a short run.
 _EFFORT = {"core": 2, "programs": 4}
 
@@ -61,9 +64,7 @@ def full_jobs(
 
 
 def _configurations(bench: Bench) -> Iterable[str]:
-    if bench.name == "faults":
-        return _FAULTS
-    return _PROGRAMS if bench.name == "programs" else CONFIGURATIONS
+    return _ONLY.get(bench.name, CONFIGURATIONS)
 
 
 def _simulators(bench: Bench, name: str, sim: str | None) -> tuple[str, ...]:
@@ -71,4 +72,5 @@ def _simulators(bench: Bench, name: str, sim: str | None) -> tuple[str, ...]:
         return ("cxxrtl",)
     if sim is not None:
         return (sim,)
-    return ("icarus", "verilator") if bench.core and name in _BOTH else ("icarus",)
+    both = bench.core and not bench.slow and name in _BOTH
+    return ("icarus", "verilator") if both else ("icarus",)

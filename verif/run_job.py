@@ -24,7 +24,7 @@ def main(folder: Path) -> None:
     start = time.monotonic()
     try:
         run = bench.runs
-        outcomes = _run_cocotb(job, bench) if run is None else run(job.settings)
+        outcomes = _run_cocotb(job, bench) if run is None else run(job.settings, job.rtl)
     except LutcoreError as error:
         outcomes = [Outcome("(build)", time.monotonic() - start, failure=str(error))]
     write_outcomes(folder, outcomes)
@@ -57,9 +57,11 @@ def _run_cocotb(job: Job, bench: Bench) -> list[Outcome]:
 
 
 def _design(job: Job, bench: Bench, config: CoreConfig) -> str:
+    from lutcore.verif.wrapper import read_core
+
     if bench.core and job.rtl is not None:
-        return job.rtl.read_text(encoding="utf-8")
-    return bench.verilog(config)
+        return bench.prepare(read_core(job.rtl, config))
+    return bench.prepare(bench.verilog(config))
 
 
 def _read_results(file: Path) -> list[Outcome]:

@@ -4,12 +4,13 @@ import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lutcore.hw.config import CoreConfig, load_config
+from lutcore.hw.config import load_config
 from lutcore.sw.errors import LutcoreError
 from lutcore.sw.files import OutputError
 from lutcore.verif.bench import Bench
@@ -21,6 +22,7 @@ from lutcore.verif.junit import junit_xml
 from lutcore.verif.regression import full_jobs
 from lutcore.verif.report import print_report
 from lutcore.verif.runner import JobResult, run_jobs
+from lutcore.verif.wrapper import read_core
 
 __all__ = ["Request", "VerifyError", "verify_request"]
 
@@ -95,7 +97,8 @@ def _plan(request: Request) -> list[Job]:
         )
     source = request.source or "tiny"
     config = load_config(source)
-    rtl = _checked_rtl(request.rtl, config)
+    if request.rtl is not None:
+        read_core(request.rtl, config)
     if request.test is not None and len(benches) != 1:
         raise VerifyError("--test needs --unit with the bench that the test is in")
     name = config_named(source, config)
@@ -111,7 +114,7 @@ def _plan(request: Request) -> list[Job]:
             ),
             name,
             test=request.test,
-            rtl=rtl,
+            rtl=None if request.rtl is None else request.rtl.absolute(),
             waves=request.waves,
         )
         for bench in benches
@@ -123,7 +126,11 @@ def _chosen_benches(request: Request) -> list[Bench]:
     for name in request.units:
         if name not in BENCHES:
             raise VerifyError(f"--unit must be one of {', '.join(BENCHES)}, not {name!r}")
-    benches = [bench for name, bench in BENCHES.items() if name in (request.units or BENCHES)]
+    benches = [
+        bench
+        for name, bench in BENCHES.items()
+        if (name in request.units if request.units else request.full or not bench.slow)
+    ]
     if request.rtl is not None:
         for bench in benches:
             if request.units and not bench.core:
@@ -135,23 +142,16 @@ def _chosen_benches(request: Request) -> list[Bench]:
     return benches
 
 
-def _checked_rtl(rtl: Path | None, config: CoreConfig) -> Path | None:
-    from lutcore.verif.wrapper import check_ports
-
-    if rtl is None:
-        return None
-    try:
-        text = rtl.read_text(encoding="utf-8")
-    except OSError as error:
-        raise VerifyError(f"cannot read {rtl}: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise VerifyError(f"cannot read {rtl}: it is not text") from None
-    check_ports(text, config, str(rtl))
-    return rtl.absolute()
-
-
 def _check_simulators(jobs: Iterable[Job]) -> None:
-    for sim in {job.settings.sim for job in jobs} - {"cxxrtl"}:
+    sims = {job.settings.sim for job in jobs} - {"cxxrtl"}
+    for package in ("cocotb", "cocotbext.axi") if sims else ():
+        try:
+            import_module(package)
+        except ImportError:
+            raise VerifyError(
+                f"the benches need the package {package}: pip install 'lutcore[verif]'"
+            ) from None
+    for sim in sims:
         from lutcore.verif.simulators import check_simulator
 
         check_simulator(sim)

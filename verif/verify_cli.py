@@ -64,7 +64,8 @@ def verify(
       lutcore verify --full --jobs 4                   # what a release has to pass
 
     Benches of units: table, lanes, accumulators, scale, dma_read, dma_write, fetch, csr; of the
-    whole core: core, faults, programs.
+    whole core: core, faults, programs, and gates (the netlist after synthesis), which is slow and
+    runs only with --full or --unit gates.
 
     The benches are cocotb testbenches on the generated Verilog; the whole core has an AXI4 memory
     and an AXI4-Lite host around it. The exit status is 0 if everything has passed, 1 if something

@@ -5,12 +5,13 @@ them. The wrapper has the ports of the core, and those.
 """
 
 import re
+from pathlib import Path
 
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.export import ports
 from lutcore.sw.errors import LutcoreError
 
-__all__ = ["WRAPPER", "check_ports", "wrapper_verilog"]
+__all__ = ["WRAPPER", "check_ports", "read_core", "wrapper_verilog"]
 
 #: Name of the wrapper's module.
 WRAPPER = "lutcore_bench"
@@ -51,6 +52,24 @@ def wrapper_verilog(config: CoreConfig) -> str:
             "",
         ]
     )
+
+
+def read_core(file: Path, config: CoreConfig) -> str:
+    """Verilog of a core, from a file.
+
+    Raises
+    ------
+    LutcoreError
+        If it cannot be read, or its ports are not those of the configuration.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise LutcoreError(f"cannot read {file}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise LutcoreError(f"cannot read {file}: it is not text") from None
+    check_ports(text, config, str(file))
+    return text
 
 
 def check_ports(verilog: str, config: CoreConfig, source: str) -> None:

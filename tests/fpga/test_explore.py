@@ -332,7 +332,7 @@ def test_a_worker_with_other_sources_refuses():
 
 
 def test_a_cluster_gives_the_same_as_this_machine():
-    distributed = pytest.importorskip("distributed", reason="needs lutcore[dask]")
+    distributed = pytest.importorskip("distributed", reason="needs lutcore[cluster]")
     tasks = [CyclesTask(config, WORK.items, 40) for config in CONFIGS[:4]]
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
@@ -342,7 +342,7 @@ def test_a_cluster_gives_the_same_as_this_machine():
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
-    pytest.importorskip("distributed", reason="needs lutcore[dask]")
+    pytest.importorskip("distributed", reason="needs lutcore[cluster]")
     monkeypatch.setattr(explore_run, "_PATIENCE", 1)
     runner = explore_run.on_cluster("tcp://127.0.0.1:9")
     with pytest.raises(TaskError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9"):

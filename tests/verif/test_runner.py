@@ -52,11 +52,35 @@ def test_a_good_core_passes(config: Path, tmp_path: Path, capsys) -> None:
     assert not list(suites.iter("failure"))
 
 
-def test_an_injected_bug_is_caught_and_repeated(
-    config: Path, verilog: str, tmp_path: Path, capsys
+@pytest.fixture(scope="module")
+def edited(verilog: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("edited") / "edited.v"
+    file.write_text(broken(verilog))
+    return file
+
+
+def test_random_programs_run_on_an_edited_file(
+    config: Path, edited: Path, tmp_path: Path, capsys
 ) -> None:
-    edited = tmp_path / "edited.v"
-    edited.write_text(broken(verilog))
+    options = ("--unit", "programs", "--config", config, "--rtl", edited)
+    assert verify(*options, "-o", tmp_path) == 1
+    printed = capsys.readouterr().out
+    assert re.search(r"legal program \d+: result \d+ is 0x[0-9a-f]{8}, expected", printed), printed
+    assert f"--count 1 --rtl {edited}" in printed
+
+
+def test_gates_are_tested_when_they_are_asked_for(config: Path, tmp_path: Path) -> None:
+    options = ("--config", config, "-o", tmp_path)
+    assert verify(*options, "--unit", "gates", "--test", "polling") == 0
+    assert {folder.name for folder in tmp_path.iterdir() if folder.is_dir()} == {
+        "configs",
+        "gates-small",
+    }
+
+
+def test_an_injected_bug_is_caught_and_repeated(
+    config: Path, edited: Path, tmp_path: Path, capsys
+) -> None:
     results = tmp_path / "results"
     options = ("--config", config, "--rtl", edited, "--unit", "core", "--test", TEST)
     assert verify(*options, "--seed", 7, "-o", results) == 1
