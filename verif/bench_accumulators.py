@@ -78,11 +78,13 @@ class ArrayBench(UnitBench):
         per_plane = source.random() < 0.4
         planes = source.choice([1, config.planes, source.randint(1, config.planes)])
         most = config.tiles // planes if per_plane else config.tiles
+        # LDW refuses more than a slot holds: all planes of a step have to fit.
+        most = min(most, config.weight_words // planes)
         tiles = source.choice([1, most, source.randint(1, most)])
         job = Job({"planes": planes, "per_plane": int(per_plane)})
         entries = tiles * planes if per_plane else tiles
-        words = entries * (1 if per_plane else planes)
-        steps_max = max(1, min(4, config.weight_words // words))
+        words = tiles * planes
+        steps_max = min(4, config.weight_words // words)
         for _ in range(source.randint(1, 3)):
             self._draw_slot(job, entries, words, source.randint(1, steps_max))
         env.cover(_JOB, "per plane" if per_plane else "weighted planes")

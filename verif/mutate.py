@@ -11,7 +11,7 @@ import numpy as np
 
 from lutcore.sim.rtl import CsrError, RtlModel, RtlProtocolError
 from lutcore.sw.errors import LutcoreError
-from lutcore.verif import mutate_nests, mutate_scenarios, mutate_stops
+from lutcore.verif import mutate_nests, mutate_programs, mutate_scenarios, mutate_stops
 from lutcore.verif.mutants import Mutant
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario
 from lutcore.verif.mutate_host import Killed, Record
@@ -24,6 +24,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     *mutate_scenarios.SCENARIOS,
     *mutate_nests.SCENARIOS,
     *mutate_stops.SCENARIOS,
+    *mutate_programs.SCENARIOS,
 )
 
 #: ``"timing"``: all results are right, but a program takes another number of cycles than on the

@@ -4,8 +4,8 @@ Design and mutant are cut at their registers, memories and instances: what these
 input that both share, what they take becomes an output of each. If all outputs agree for every
 input, the two go from equal states through equal states for ever. A module's own inputs are free,
 so the proof is tried on the module, then on the whole design flattened, where constants and dead
-ends outside of the module count too. States and inputs that never occur are not excluded: a fault
-that only shows there is left as a survivor, unless the induction from reset on finds it out.
+ends outside of the module count too, and where registers may differ while nothing looks at them:
+see `lutcore.verif.mutate_invariant`.
 """
 
 import itertools
@@ -18,15 +18,14 @@ from typing import Any
 from lutcore.sim.rtl_build import run_yosys
 from lutcore.sw.errors import LutcoreError
 from lutcore.verif.mutants import Mutant, Netlist, apply_script
+from lutcore.verif.mutate_invariant import find_invariant
 
 __all__ = ["METHODS", "cut", "prove_equivalent"]
 
 #: Tried in this order.
-METHODS = ("module", "design", "induction")
-#: Seconds for one method.
-_TIMEOUT = 120
-#: Longest induction, in cycles.
-_STEPS = 6
+METHODS = ("module", "invariant")
+#: Seconds for the proof on one module.
+_TIMEOUT = 60
 
 _CELL = re.compile(r"^  cell (\S+) (\S+)\n(.*?)^  end\n", re.MULTILINE | re.DOTALL)
 _CONNECT = re.compile(r"^    connect \\(\S+) (.*)$", re.MULTILINE)
@@ -57,12 +56,12 @@ def prove_equivalent(
     (folder / "netlist.il").write_text(netlist.rtlil, encoding="utf-8")
     (folder / "fault.ys").write_text(apply_script([mutant], selected=False), encoding="utf-8")
     for method in methods:
-        top = netlist.top if method == "design" else mutant.module
-        flatten = method != "module"
+        whole = method == "invariant"
         try:
             for name, fault in (("gold", ""), ("gate", "script fault.ys;")):
-                _write_cut(folder, name, fault, top, flatten, registers=method != "induction")
-            if _agree(folder, method):
+                top = netlist.top if whole else mutant.module
+                _write_cut(folder, name, fault, top, flatten=whole)
+            if find_invariant(folder) if whole else _agree(folder):
                 return method
         except LutcoreError:
             # No proof by this method, for whatever reason: the fault remains under suspicion.
@@ -70,9 +69,7 @@ def prove_equivalent(
     return None
 
 
-def _write_cut(
-    folder: Path, name: str, fault: str, top: str, flatten: bool, *, registers: bool
-) -> None:
+def _write_cut(folder: Path, name: str, fault: str, top: str, *, flatten: bool) -> None:
     """Write ``NAME.il``: the module, with the fault, cut."""
     shape = "flatten; " if flatten else ""
     run_yosys(
@@ -83,12 +80,12 @@ def _write_cut(
     )
     text = (folder / "whole.il").read_text(encoding="utf-8")
     module = json.loads((folder / "whole.json").read_text(encoding="utf-8"))["modules"][top]
-    content = cut(text, top, module, name, registers=registers)
+    content = cut(text, top, module, name)
     (folder / f"{name}.il").write_text(content, encoding="utf-8")
 
 
-def cut(rtlil: str, top: str, module: dict[str, Any], name: str, *, registers: bool) -> str:
-    """RTLIL of one module without its memories and instances, and without its registers if asked.
+def cut(rtlil: str, top: str, module: dict[str, Any], name: str) -> str:
+    """RTLIL of one module without its registers, memories and instances.
 
     Parameters
     ----------
@@ -100,8 +97,6 @@ def cut(rtlil: str, top: str, module: dict[str, Any], name: str, *, registers: b
         The same in Yosys's JSON, for widths and directions.
     name
         New name of the module.
-    registers
-        Whether to cut at registers too.
     """
     found = re.search(rf"^module \\{re.escape(top)}\n(.*?)^end\n", rtlil, re.MULTILINE | re.DOTALL)
     if found is None:
@@ -113,7 +108,7 @@ def cut(rtlil: str, top: str, module: dict[str, Any], name: str, *, registers: b
 
     def replace(match: re.Match[str]) -> str:
         kind, cell = match[1], match[2].removeprefix("\\")
-        if not (kind == "$dff" and registers) and not kind.startswith(("\\", "$mem")):
+        if kind != "$dff" and not kind.startswith(("\\", "$mem")):
             return match[0]
         described = module["cells"][cell]
         pins = dict(_CONNECT.findall(match[3]))
@@ -191,17 +186,14 @@ def _masked(
     return masked
 
 
-def _agree(folder: Path, method: str) -> bool:
+def _agree(folder: Path) -> bool:
     """Whether the two always give the same."""
     # Merging equal cells leaves only what the fault can reach to the solver.
-    proof = "sat -verify -prove trigger 0"
-    if method == "induction":
-        proof += f" -tempinduct -maxsteps {_STEPS}"
     log = run_yosys(
         folder,
         "read_rtlil gold.il; read_rtlil gate.il; miter -equiv -flatten gold gate miter; "
-        f"hierarchy -top miter; opt_expr; opt_merge; opt_expr; opt_clean; {proof} miter",
-        # Yosys's own limit holds for the solver alone, not for what comes before it.
+        "hierarchy -top miter; opt_expr; opt_merge; opt_expr; opt_clean; "
+        "sat -verify -prove trigger 0 miter",
         timeout=_TIMEOUT,
     )
     return "SUCCESS!" in log

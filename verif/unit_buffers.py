@@ -18,7 +18,7 @@ class BufferModel:
     token
         Letter of the tokens: ports ``x_available``, ``x_take`` and ``x_give``.
     fillings
-        For each time that a slot is filled, its words.
+        For each time that a slot is filled, its words, no more than a slot holds.
 
     Attributes
     ----------
@@ -27,6 +27,10 @@ class BufferModel:
     """
 
     def __init__(self, bench: UnitBench, token: str, fillings: list[list[int]]) -> None:
+        # The unit's addresses would wrap, and its sums be wrong without any fault of its own.
+        room, most = 1 << bench["buffer__word"].width, max(map(len, fillings), default=0)
+        if most > room:
+            raise ValueError(f"{bench.unit}: {most} words are drawn for a slot of {room}")
         self.bench, self.token, self.fillings = bench, token, fillings
         self.pressure = draw_pressure(bench.random)
         self.taken = self.given = 0

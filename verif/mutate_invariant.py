@@ -1,0 +1,357 @@
+"""Proof that a fault never shows, by an invariant that is searched for.
+
+Design and mutant run side by side from the same state. Some registers may come to differ: those
+that the fault reaches. Of each, it is claimed that they agree *while* some other bit of the state
+has a value, such as a payload while its valid is 1. All such claims are made at first, for every
+bit of the state nearby; a solver looks for a state in which all hold and after which one does not,
+and that one is dropped, until the rest is inductive. If then every output agrees that counts, and
+every access to a memory, the fault is proved to change nothing.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lutcore.sim.rtl_build import run_yosys
+
+__all__ = ["Miter", "find_invariant"]
+
+#: Seconds for one question to the solver.
+_TIMEOUT = 60
+#: Questions that are asked, and registers that may differ, before it is given up.
+_QUESTIONS, _REGISTERS = 200, 60
+#: Widest registers of which each value is a condition, in the same module and in one beside it.
+_NEAR, _BESIDE = 4, 2
+#: Outputs that count only while the valid of their channel is 1.
+_CHANNEL = re.compile(r"^(m_axi_ar|m_axi_aw|m_axi_w|s_axi_b|s_axi_r)(?!eady|valid)")
+
+
+@dataclass
+class _Register:
+    """A register of which bits may differ.
+
+    Attributes
+    ----------
+    width
+        Bits.
+    bits
+        Those that may differ.
+    conditions
+        Bits (register, bit, value) or values (register, -1, value) of the state.
+    kept
+        Of each condition, whether the bits are still claimed to agree while it holds.
+    """
+
+    width: int
+    bits: set[int] = field(default_factory=set)
+    conditions: list[tuple[str, int, int]] = field(default_factory=list)
+    kept: list[bool] = field(default_factory=list)
+
+
+class _Text:
+    """RTLIL of a module, cell by cell."""
+
+    def __init__(self) -> None:
+        self.wires: list[str] = []
+        self.body: list[str] = []
+        self._ports = 0
+        self._names = 0
+
+    def port(self, name: str, width: int, direction: str) -> str:
+        self._ports += 1
+        self.wires.append(f"  wire width {width} {direction} {self._ports} {name}\n")
+        return name
+
+    def wire(self, width: int) -> str:
+        self._names += 1
+        self.wires.append(f"  wire width {width} \\w{self._names}\n")
+        return f"\\w{self._names}"
+
+    def gate(self, kind: str, width: int, **pins: tuple[str, int]) -> str:
+        """A cell with inputs (signal, width); returns its output."""
+        result = self.wire(width)
+        sizes = {f"{pin}_WIDTH": size for pin, (_, size) in pins.items()} | {"Y_WIDTH": width}
+        sizes |= {f"{pin}_SIGNED": 0 for pin in pins}
+        self.body.append(f"  cell {kind} $c{len(self.body)}\n")
+        self.body += [f"    parameter \\{name} {value}\n" for name, value in sizes.items()]
+        self.body += [f"    connect \\{pin} {signal}\n" for pin, (signal, _) in pins.items()]
+        self.body.append(f"    connect \\Y {result}\n  end\n")
+        return result
+
+    def instance(self, module: str, name: str, pins: dict[str, str]) -> None:
+        self.body.append(f"  cell \\{module} \\{name}\n")
+        self.body += [f"    connect \\{pin} {signal}\n" for pin, signal in pins.items()]
+        self.body.append("  end\n")
+
+    def connect(self, to: str, of: str) -> None:
+        self.body.append(f"  connect {to} {of}\n")
+
+    def __str__(self) -> str:
+        return f"module \\miter\n{''.join(self.wires)}{''.join(self.body)}end\n"
+
+
+class Miter:
+    """Design and mutant, cut at their registers and memories, side by side.
+
+    Parameters
+    ----------
+    folder
+        With ``gold.il`` and ``gate.il``, modules of these names with the same ports.
+    beside
+        Whether conditions are looked for in the modules around and within, too.
+    """
+
+    def __init__(self, folder: Path, *, beside: bool) -> None:
+        self.folder, self.beside = folder, beside
+        run_yosys(folder, "read_rtlil gold.il; write_json gold.json")
+        ports = json.loads((folder / "gold.json").read_text(encoding="utf-8"))["modules"]["gold"]
+        self.ports = {
+            name: (port["direction"], len(port["bits"])) for name, port in ports["ports"].items()
+        }
+        #: Width of each register, by the name of its cell.
+        self.widths = {
+            name[4:-2]: width
+            for name, (way, width) in self.ports.items()
+            if name.startswith("cut:") and name.endswith(":Q") and f"{name[:-1]}D" in self.ports
+        }
+        self.differing: dict[str, _Register] = {}
+        #: Kind and name of each claim, by its port.
+        self.claims: dict[str, tuple[str, str]] = {}
+        #: By register: an input with a bit for each condition that is given up.
+        self.dropped: dict[str, str] = {}
+        self.unsure: list[str] = []
+        self._stale = True
+
+    def demote(self, cell: str, bits: set[int]) -> None:
+        """Bits of a register may differ from now on, but for the conditions that turn out to do."""
+        register = self.differing.setdefault(cell, _Register(self.widths[cell]))
+        register.bits |= bits
+        self._stale = True
+        register.conditions = list(self._conditions(cell))
+        register.kept = [True] * len(register.conditions)
+
+    def _conditions(self, cell: str) -> Iterator[tuple[str, int, int]]:
+        home = _path(cell)
+        for other, width in self.widths.items():
+            path = _path(other)
+            if path == home:
+                limit = _NEAR
+            elif self.beside and (path.startswith(home) or home.startswith(path)):
+                limit = _BESIDE
+            else:
+                continue
+            if width <= limit:
+                for value in range(1 << width):
+                    yield other, -1, value
+            elif path == home and other == cell:
+                for bit in range(width):
+                    yield other, bit, 0
+                    yield other, bit, 1
+
+    def write(self) -> None:
+        """Write ``miter.il``: port `ok` is 1 if all claims hold, `given` if all are assumed to."""
+        text = _Text()
+        self.claims.clear()
+        now: dict[str, str] = {}
+        then: tuple[dict[str, str], dict[str, str]] = {}, {}
+        pins: tuple[dict[str, str], dict[str, str]] = {}, {}
+        for name, (way, width) in self.ports.items():
+            if way == "output":
+                for side in (0, 1):
+                    wire = text.wire(width)
+                    pins[side][name] = then[side][name] = wire
+                continue
+            shared = text.port(f"\\in:{name}", width, "input")
+            now[name] = pins[0][name] = pins[1][name] = shared
+            register = self.differing.get(name[4:-2]) if name.startswith("cut:") else None
+            if register is not None and name.endswith(":Q"):
+                own = text.port(f"\\own:{name}", width, "input")
+                chosen = [own if bit in register.bits else shared for bit in range(width)]
+                pins[1][name] = text.wire(width)
+                text.connect(
+                    pins[1][name], _join(f"{signal} [{bit}]" for bit, signal in enumerate(chosen))
+                )
+        for module, side in (("gold", 0), ("gate", 1)):
+            text.instance(module, module, pins[side])
+        self.dropped = {
+            cell: text.port(f"\\dropped_{index}", len(register.conditions), "input")
+            for index, (cell, register) in enumerate(self.differing.items())
+            if register.conditions
+        }
+        claims = [*self._outputs(text, then), *self._inductive(text, now, then)]
+        given = []
+        for cell, register in self.differing.items():
+            if not register.conditions:
+                continue
+            agree = _agree(text, register, now[f"cut:{cell}:Q"], pins[1][f"cut:{cell}:Q"])
+            values = {other: now[f"cut:{other}:Q"] for other, _, _ in register.conditions}
+            given.append(self._conditional(text, cell, register, values, agree))
+        for name, parts in (("ok", claims), ("given", given)):
+            reduced = [text.gate("$reduce_and", 1, A=part) for part in parts] or ["1'1"]
+            every = text.gate("$reduce_and", 1, A=(_join(reduced), len(reduced)))
+            text.connect(text.port(f"\\{name}", 1, "output"), every)
+        (self.folder / "miter.il").write_text(str(text), encoding="utf-8")
+
+    def _outputs(self, text: _Text, then: tuple[dict, dict]) -> Iterator[tuple[str, int]]:
+        for name, (way, width) in self.ports.items():
+            if way != "output" or (name.startswith("cut:") and name[4:-2] in self.widths):
+                continue
+            sides = [(then[side][name], width) for side in (0, 1)]
+            same = text.gate("$xnor", width, A=sides[0], B=sides[1])
+            channel = _CHANNEL.match(name)
+            if channel is not None:
+                valid = then[0][f"{channel[1]}valid"]
+                idle = text.gate("$not", 1, A=(valid, 1))
+                mask = _join([idle] * width)
+                same = text.gate("$or", width, A=(same, width), B=(mask, width))
+            yield self._shown(text, "out", name, same, width)
+
+    def _inductive(
+        self, text: _Text, now: dict, then: tuple[dict, dict]
+    ) -> Iterator[tuple[str, int]]:
+        for cell, width in self.widths.items():
+            sides = [then[side][f"cut:{cell}:D"] for side in (0, 1)]
+            register = self.differing.get(cell, _Register(width))
+            rest = [bit for bit in range(width) if bit not in register.bits]
+            if rest:
+                pair = [(_join(f"{signal} [{b}]" for b in rest), len(rest)) for signal in sides]
+                same = text.gate("$xnor", len(rest), A=pair[0], B=pair[1])
+                yield self._shown(text, "reg", cell, same, len(rest))
+            if register.conditions:
+                agree = _agree(text, register, *sides)
+                values = {o: then[0][f"cut:{o}:D"] for o, _, _ in register.conditions}
+                held = self._conditional(text, cell, register, values, agree)
+                yield self._shown(text, "if", cell, *held)
+
+    def _conditional(
+        self, text: _Text, cell: str, register: _Register, values: dict[str, str], agree: str
+    ) -> tuple[str, int]:
+        """For each condition: not kept, or not true, or the bits agree."""
+        parts = []
+        for place, (other, bit, value) in enumerate(register.conditions):
+            width = 1 if bit >= 0 else self.widths[other]
+            signal = f"{values[other]} [{bit}]" if bit >= 0 else values[other]
+            wanted = f"{width}'{value:0{width}b}"
+            differs = text.gate("$ne", 1, A=(signal, width), B=(wanted, width))
+            dropped = f"{self.dropped[cell]} [{place}]"
+            either = text.gate("$or", 1, A=(differs, 1), B=(agree, 1))
+            parts.append(text.gate("$or", 1, A=(dropped, 1), B=(either, 1)))
+        return _join(parts), len(parts)
+
+    def _shown(self, text: _Text, kind: str, name: str, signal: str, width: int) -> tuple[str, int]:
+        """A claim, as an output that tells which of its bits fail."""
+        port = f"claim_{len(self.claims)}"
+        self.claims[port] = kind, name
+        port = text.port(f"\\{port}", width, "output")
+        text.connect(port, signal)
+        return port, width
+
+    def _prepare(self) -> None:
+        """Write ``small.il``: the miter without what both sides have in common."""
+        self.write()
+        run_yosys(
+            self.folder,
+            "read_rtlil gold.il; read_rtlil gate.il; read_rtlil miter.il; hierarchy -top miter; "
+            "flatten; opt_expr; opt_merge; opt_expr; opt_merge; opt_clean; write_rtlil small.il; "
+            "write_json small.json",
+            timeout=_TIMEOUT,
+        )
+        small = json.loads((self.folder / "small.json").read_text(encoding="utf-8"))
+        # A claim whose bits are all the constant 1 holds by structure alone.
+        self.unsure = [
+            name
+            for name, port in small["modules"]["miter"]["ports"].items()
+            if name in self.claims and set(port["bits"]) != {"1"}
+        ]
+        self._stale = False
+
+    def ask(self) -> dict[tuple[str, str], str] | None:
+        """The bits of each claim in a state after which one fails; None if there is no such state.
+
+        Raises
+        ------
+        LutcoreError
+            If the solver has not come to an end in time.
+        """
+        if self._stale:
+            self._prepare()
+        if not self.unsure:
+            return None
+        shown = " ".join(f"-show \\{name}" for name in self.unsure)
+        for cell, port in self.dropped.items():
+            kept = self.differing[cell].kept
+            bits = "".join("0" if keep else "1" for keep in reversed(kept))
+            shown += f" -set {port} {len(bits)}'b{bits}"
+        log = run_yosys(
+            self.folder,
+            f"read_rtlil small.il; sat -set given 1 -prove ok 1 {shown} miter",
+            timeout=_TIMEOUT,
+        )
+        if "SUCCESS!" in log:
+            return None
+        found = dict(re.findall(r"^ +\\(claim_\d+) .* ([01]+)$", log, re.MULTILINE))
+        return {self.claims[name]: bits for name, bits in found.items()}
+
+
+def find_invariant(folder: Path) -> bool:
+    """Whether a fault is proved never to show.
+
+    Parameters
+    ----------
+    folder
+        With ``gold.il`` and ``gate.il``, as for `Miter`.
+
+    Raises
+    ------
+    LutcoreError
+        If the solver has not come to an end in time.
+    """
+    return any(_search(Miter(folder, beside=beside)) for beside in (False, True))
+
+
+def _search(miter: Miter) -> bool:
+    for _ in range(_QUESTIONS):
+        failing = miter.ask()
+        if failing is None:
+            return True
+        moved = False
+        for (kind, name), bits in failing.items():
+            wrong = [place for place, bit in enumerate(reversed(bits)) if bit == "0"]
+            if not wrong:
+                continue
+            if kind == "out":
+                # The rest is only going to be weaker.
+                return False
+            register = miter.differing.get(name)
+            if kind == "reg":
+                have = register.bits if register else set()
+                rest = [bit for bit in range(miter.widths[name]) if bit not in have]
+                miter.demote(name, {rest[place] for place in wrong})
+            else:
+                for place in wrong:
+                    miter.differing[name].kept[place] = False
+            moved = True
+        if not moved or len(miter.differing) > _REGISTERS:
+            return False
+    return False
+
+
+def _agree(text: _Text, register: _Register, left: str, right: str) -> str:
+    """Whether the bits that may differ are the same in two values of the register."""
+    pair = (_join(f"{signal} [{bit}]" for bit in sorted(register.bits)) for signal in (left, right))
+    left, right = pair
+    width = len(register.bits)
+    return text.gate("$eq", 1, A=(left, width), B=(right, width))
+
+
+def _join(parts: Iterable[str]) -> str:
+    """Signals side by side, the first at bit 0."""
+    return "{ " + " ".join(reversed(list(parts))) + " }"
+
+
+def _path(cell: str) -> str:
+    """The instances that a cell of the flattened design is in."""
+    found = re.match(r"\$flatten((?:\\[^.]+\.)+)", cell)
+    return found[1] if found else ""

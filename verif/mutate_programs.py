@@ -1,0 +1,55 @@
+"""Scenarios of what no compiler makes: random programs, and layers at the ends of all ranges."""
+
+from lutcore.verif.extremes import extreme_cases
+from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
+from lutcore.verif.mutate_host import Killed
+from lutcore.verif.mutate_jobs import Job, layer_job
+from lutcore.verif.programs_bench import KINDS, case_of
+from lutcore.verif.programs_case import Case
+from lutcore.verif.programs_run import Expected, Host, compare, expected_of
+
+__all__ = ["SCENARIOS"]
+
+SCENARIOS: list[Scenario] = []
+
+#: Programs of each kind.
+_PROGRAMS = 160
+#: Programs that share a core, one after the other.
+_BATCH = 8
+
+
+@scenario(SCENARIOS, "extremes")
+def _extremes(bench: Bench) -> None:
+    """Accumulators, sums and results at the ends of their ranges."""
+    host = bench.host(latency=4)
+    for job in bench.jobs.once("extremes", lambda: _extreme_jobs(bench.jobs)):
+        host.run(job)
+
+
+def _extreme_jobs(jobs: Jobs) -> list[Job]:
+    source, numbers = jobs.random("extremes"), jobs.numbers("extremes")
+    return [
+        layer_job(case, jobs.config, source, f"extreme {index}")
+        for index, case in enumerate(extreme_cases(source, numbers, jobs.config))
+    ]
+
+
+@scenario(SCENARIOS, "programs")
+def _programs(bench: Bench) -> None:
+    """Random programs, legal and illegal, against the instruction-set simulator."""
+    for kind in KINDS:
+        cases = bench.jobs.once(f"{kind} programs", lambda kind=kind: _cases(bench.jobs, kind))
+        for first in range(0, len(cases), _BATCH):
+            name = f"{kind} programs {first}"
+            source = bench.jobs.random(name)
+            host = Host(bench.config, source, bench.model, select=bench.select)
+            for number, (case, expected) in enumerate(cases[first : first + _BATCH], first):
+                seen = host.run(case, expected.before, expected.budget)
+                wrong = compare(case, expected, seen, host.memory)
+                if wrong:
+                    raise Killed(f"{kind} program {number}: {wrong}")
+
+
+def _cases(jobs: Jobs, kind: str) -> list[tuple[Case, Expected]]:
+    cases = [case_of(jobs.config, kind, jobs.seed, number) for number in range(_PROGRAMS)]
+    return [(case, expected_of(case)) for case in cases]
