@@ -84,8 +84,7 @@ class _Engine(wiring.Component):
                 "finished": Out(1),
                 "errors": Out(data.ArrayLayout(ErrorPort, self.error_sources)),
                 "progress": Out(1),
-                "stalled_at": Out(16),
-                "running_at": Out(16),
+                "oldest_at": Out(16),
                 "unanswered_at": Out(16),
                 "states": Out(data.ArrayLayout(State, len(COUNTER_UNITS))),
                 "lookup": Out(1),
@@ -369,8 +368,7 @@ class _Engine(wiring.Component):
         nest_moves = Cat(nest.o.valid & nest.o.ready for nest in nests.values()).any()
         m.d.sync += self.progress.eq(working | nest_moves)
         m.d.sync += [
-            self.stalled_at.eq(oldest),
-            self.running_at.eq(oldest),
+            self.oldest_at.eq(oldest),
             self.unanswered_at.eq(Mux(self.read_owed, reader, of[Unit.STY])),
         ]
         return m
@@ -450,8 +448,7 @@ class Core(wiring.Component):
             supervisor.errors.eq(engine.errors),
             supervisor.progress.eq(engine.progress),
             supervisor.bus_idle.eq(bus_idle),
-            supervisor.stalled_at.eq(engine.stalled_at),
-            supervisor.running_at.eq(engine.running_at),
+            supervisor.oldest_at.eq(engine.oldest_at),
             supervisor.unanswered_at.eq(engine.unanswered_at),
             supervisor.budget.eq(Cat(settings["BUDGET_LO"], settings["BUDGET_HI"])),
             registers.busy.eq(supervisor.busy),

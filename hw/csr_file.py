@@ -76,13 +76,14 @@ class CounterBank(wiring.Component):
         visited = Signal(range(COUNTER_SLOTS))
         # Until the scan has been everywhere, what the memory holds is from the run before.
         stale = Signal(init=1)
-        pending = Array(
-            Signal(range(COUNTER_SLOTS + 1), name=f"pending_{n}") for n in range(COUNTER_SLOTS)
-        )
+        # Slots that no register reads are left out.
+        pending = {
+            n: Signal(range(COUNTER_SLOTS + 1), name=f"pending_{n}") for n in _slots().values()
+        }
         m.d.sync += [event.eq(self.events), visited.eq(visited + 1)]
         with m.If(visited == COUNTER_SLOTS - 1):
             m.d.sync += stale.eq(0)
-        for slot, count in enumerate(pending):
+        for slot, count in pending.items():
             with m.If(visited == slot):
                 m.d.sync += count.eq(event[slot])
             with m.Elif(event[slot]):
@@ -103,11 +104,11 @@ class CounterBank(wiring.Component):
             valid.eq(1),
             slot.eq(visited),
             before.eq(Mux(stale, 0, read.data)),
-            more.eq(pending[visited]),
+            more.eq(Array(pending.get(n, 0) for n in range(COUNTER_SLOTS))[visited]),
         ]
         with m.If(self.clear):
             m.d.sync += [visited.eq(0), stale.eq(1), valid.eq(0)]
-            m.d.sync += [count.eq(0) for count in pending]
+            m.d.sync += [count.eq(0) for count in pending.values()]
         return m
 
 

@@ -96,8 +96,8 @@ class Supervisor(wiring.Component):
         Nothing is outstanding.
     progress, bus_owed, bus_moved
         For the watches: a unit worked; it is the memory's turn; a channel of the bus transferred.
-    stalled_at, unanswered_at
-        Instruction to blame for a deadlock, and for a bus that does not answer.
+    oldest_at, unanswered_at
+        Oldest instruction at work, and the one to blame for a bus that does not answer.
     budget
         Cycles allowed, 0 for any number.
     run, abort, unit_reset
@@ -124,9 +124,8 @@ class Supervisor(wiring.Component):
                 "bus_idle": In(1),
                 "bus_owed": In(1),
                 "bus_moved": In(1),
-                "stalled_at": In(instruction),
+                "oldest_at": In(instruction),
                 "unanswered_at": In(instruction),
-                "running_at": In(instruction),
                 "budget": In(64),
                 "run": Out(1),
                 "launch": Out(1),
@@ -160,10 +159,10 @@ class Supervisor(wiring.Component):
             m.d.sync += silent_for.eq(silent_for + 1)
         with m.If(over_budget):
             m.d.comb += [stop.valid.eq(1), stop.cause.eq(Cause.BUDGET)]
-            m.d.comb += stop.instruction.eq(self.running_at)
+            m.d.comb += stop.instruction.eq(self.oldest_at)
         with m.If(deadlock):
             m.d.comb += [stop.valid.eq(1), stop.cause.eq(Cause.DEADLOCK)]
-            m.d.comb += stop.instruction.eq(self.stalled_at)
+            m.d.comb += stop.instruction.eq(self.oldest_at)
         with m.If(hung):
             m.d.comb += [stop.valid.eq(1), stop.cause.eq(Cause.TIMEOUT)]
             m.d.comb += stop.instruction.eq(self.unanswered_at)
@@ -172,7 +171,7 @@ class Supervisor(wiring.Component):
                 m.d.comb += stop.eq(source)
         with m.If(self.soft_reset):
             m.d.comb += [stop.valid.eq(1), stop.cause.eq(Cause.ABORT)]
-            m.d.comb += stop.instruction.eq(self.running_at)
+            m.d.comb += stop.instruction.eq(self.oldest_at)
 
         with m.FSM():
             with m.State("IDLE"):

@@ -15,13 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lutcore.sim.rtl_build import run_yosys
+from lutcore.sw.errors import LutcoreError
 
 __all__ = ["Miter", "find_invariant"]
 
 #: Seconds for one question to the solver.
 _TIMEOUT = 60
 #: Questions that are asked, and registers that may differ, before it is given up.
-_QUESTIONS, _REGISTERS = 200, 60
+_QUESTIONS, _REGISTERS = 60, 60
+#: States that answer a question: each refutes claims of its own.
+_STATES = 12
 #: Widest registers of which each value is a condition, in the same module and in one beside it.
 _NEAR, _BESIDE = 4, 2
 #: Outputs that count only while the valid of their channel is 1.
@@ -122,6 +125,8 @@ class Miter:
         #: By register: an input with a bit for each condition that is given up.
         self.dropped: dict[str, str] = {}
         self.unsure: list[str] = []
+        #: Claims that do not hold by structure alone.
+        self.doubtful: set[tuple[str, str]] = set()
         self._stale = True
 
     def demote(self, cell: str, bits: set[int]) -> None:
@@ -198,8 +203,7 @@ class Miter:
         for name, (way, width) in self.ports.items():
             if way != "output" or (name.startswith("cut:") and name[4:-2] in self.widths):
                 continue
-            sides = [(then[side][name], width) for side in (0, 1)]
-            same = text.gate("$xnor", width, A=sides[0], B=sides[1])
+            same, width = self._same(text, ("out", name), then[0][name], then[1][name], width)
             channel = _CHANNEL.match(name)
             if channel is not None:
                 valid = then[0][f"{channel[1]}valid"]
@@ -216,9 +220,10 @@ class Miter:
             register = self.differing.get(cell, _Register(width))
             rest = [bit for bit in range(width) if bit not in register.bits]
             if rest:
-                pair = [(_join(f"{signal} [{b}]" for b in rest), len(rest)) for signal in sides]
-                same = text.gate("$xnor", len(rest), A=pair[0], B=pair[1])
-                yield self._shown(text, "reg", cell, same, len(rest))
+                pair = (_join(f"{signal} [{bit}]" for bit in rest) for signal in sides)
+                yield self._shown(
+                    text, "reg", cell, *self._same(text, ("reg", cell), *pair, len(rest))
+                )
             if register.conditions:
                 agree = _agree(text, register, *sides)
                 values = {o: then[0][f"cut:{o}:D"] for o, _, _ in register.conditions}
@@ -240,6 +245,14 @@ class Miter:
             parts.append(text.gate("$or", 1, A=(dropped, 1), B=(either, 1)))
         return _join(parts), len(parts)
 
+    def _same(
+        self, text: _Text, claim: tuple[str, str], left: str, right: str, width: int
+    ) -> tuple[str, int]:
+        """Whether two signals are the same: of each bit if the claim is in doubt, else of all."""
+        if claim not in self.doubtful:
+            return text.gate("$eq", 1, A=(left, width), B=(right, width)), 1
+        return text.gate("$xnor", width, A=(left, width), B=(right, width)), width
+
     def _shown(self, text: _Text, kind: str, name: str, signal: str, width: int) -> tuple[str, int]:
         """A claim, as an output that tells which of its bits fail."""
         port = f"claim_{len(self.claims)}"
@@ -250,12 +263,20 @@ class Miter:
 
     def _prepare(self) -> None:
         """Write ``small.il``: the miter without what both sides have in common."""
+        self._reduce()
+        doubtful = {self.claims[name] for name in self.unsure}
+        if not doubtful <= self.doubtful:
+            self.doubtful |= doubtful
+            self._reduce()
+        self._stale = False
+
+    def _reduce(self) -> None:
         self.write()
         run_yosys(
             self.folder,
             "read_rtlil gold.il; read_rtlil gate.il; read_rtlil miter.il; hierarchy -top miter; "
-            "flatten; opt_expr; opt_merge; opt_expr; opt_merge; opt_clean; write_rtlil small.il; "
-            "write_json small.json",
+            "flatten; opt_clean; opt_expr; opt_merge; opt_clean; opt_expr; opt_clean; write_rtlil "
+            "small.il; write_json small.json",
             timeout=_TIMEOUT,
         )
         small = json.loads((self.folder / "small.json").read_text(encoding="utf-8"))
@@ -265,10 +286,9 @@ class Miter:
             for name, port in small["modules"]["miter"]["ports"].items()
             if name in self.claims and set(port["bits"]) != {"1"}
         ]
-        self._stale = False
 
-    def ask(self) -> dict[tuple[str, str], str] | None:
-        """The bits of each claim in a state after which one fails; None if there is no such state.
+    def ask(self) -> dict[tuple[str, str], set[int]] | None:
+        """Bits of each claim that fail after some states; None if there is no such state.
 
         Raises
         ------
@@ -286,13 +306,16 @@ class Miter:
             shown += f" -set {port} {len(bits)}'b{bits}"
         log = run_yosys(
             self.folder,
-            f"read_rtlil small.il; sat -set given 1 -prove ok 1 {shown} miter",
+            f"read_rtlil small.il; sat -max {_STATES} -set given 1 -set ok 0 {shown} miter",
             timeout=_TIMEOUT,
         )
-        if "SUCCESS!" in log:
-            return None
-        found = dict(re.findall(r"^ +\\(claim_\d+) .* ([01]+)$", log, re.MULTILINE))
-        return {self.claims[name]: bits for name, bits in found.items()}
+        failing: dict[tuple[str, str], set[int]] = {}
+        for name, bits in re.findall(r"^ +\\(claim_\d+) .* ([01]+)$", log, re.MULTILINE):
+            wrong = {place for place, bit in enumerate(reversed(bits)) if bit == "0"}
+            failing.setdefault(self.claims[name], set()).update(wrong)
+        if not failing and "no model found" not in log:
+            raise LutcoreError("Yosys's solver gave no answer")
+        return failing or None
 
 
 def find_invariant(folder: Path) -> bool:
@@ -317,8 +340,7 @@ def _search(miter: Miter) -> bool:
         if failing is None:
             return True
         moved = False
-        for (kind, name), bits in failing.items():
-            wrong = [place for place, bit in enumerate(reversed(bits)) if bit == "0"]
+        for (kind, name), wrong in failing.items():
             if not wrong:
                 continue
             if kind == "out":

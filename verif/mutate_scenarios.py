@@ -37,6 +37,19 @@ def _stalls(bench: Bench) -> None:
             host.run(job, counters=counters)
 
 
+@scenario(SCENARIOS, "waits")
+def _waits(bench: Bench) -> None:
+    """Every unit waits for long, and the counters say how long."""
+    slow = {"latency": 3, "bandwidth": 0.05}
+    for behaviour in (slow, {"latency": 1, "stall_probability": 0.9, "stall_seed": 8}):
+        host = bench.host(**behaviour)
+        for job in bench.jobs.layers("waits", 10):
+            host.run(job, counters=True)
+    host = bench.host(latency=1, bandwidth=2.0)
+    for job in bench.jobs.layers("layers", 40):
+        host.run(job, counters=True)
+
+
 @scenario(SCENARIOS, "registers")
 def _registers(bench: Bench) -> None:
     """Every register: value after reset, access, all its bits and bytes; every other address."""

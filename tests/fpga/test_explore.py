@@ -351,7 +351,7 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
 
 def test_without_dask_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
-    with pytest.raises(TaskError, match=r"pip install 'lutcore\[dask\]'"):
+    with pytest.raises(TaskError, match=r"pip install 'lutcore\[cluster\]'"):
         explore_run.on_cluster("tcp://127.0.0.1:9")
 
 

@@ -75,8 +75,7 @@ def drive(scenario: Scenario, sources: int = 3) -> None:
     async def bench(ctx):
         ctx.set(dut.progress, 1)
         ctx.set(dut.bus_idle, 1)
-        ctx.set(dut.running_at, 77)
-        ctx.set(dut.stalled_at, 78)
+        ctx.set(dut.oldest_at, 77)
         ctx.set(dut.unanswered_at, 79)
         await scenario(ctx, dut)
 
@@ -259,7 +258,7 @@ def test_deadlock(watched) -> None:
             assert not ctx.get(dut.draining)
         ctx.set(dut.bus_idle, 1)
         assert DEADLOCK <= await interrupts(ctx, dut, DEADLOCK + 10) <= DEADLOCK + 2
-        assert status(ctx, dut) == stopped(Cause.DEADLOCK, 78)
+        assert status(ctx, dut) == stopped(Cause.DEADLOCK, 77)
 
     drive(scenario)
 

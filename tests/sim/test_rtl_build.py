@@ -68,10 +68,10 @@ def commands(monkeypatch) -> list[str]:
     """Every command that a build runs, but for the question for the compiler's version."""
     run, seen = rtl_build._run, []
 
-    def record(command, folder=None):
+    def record(command, *options):
         if "-dumpmachine" not in command:
             seen.append(command[0])
-        return run(command, folder)
+        return run(command, *options)
 
     monkeypatch.setattr(rtl_build, "_run", record)
     return seen
