@@ -106,6 +106,14 @@ class ArrayUnit(wiring.Component):
         # not be followed at once by another word for the same accumulator.
         single = Signal()
         read_word = Signal.like(word)
+        # Compared a cycle ahead: what is complete stays so until the slot is given back.
+        has_first = Signal()
+        has_next = Signal()
+        count = self.buffer.writer_count
+        m.d.sync += [
+            has_first.eq(count > 0),
+            has_next.eq(Mux(self.issue, Mux(rewind, count > 1, count > word + 1), count > word)),
+        ]
         m.d.comb += [
             plane_last.eq(plane + 1 == planes),
             set_last.eq(plane_last & (entry == tag.last_entry)),
@@ -113,11 +121,7 @@ class ArrayUnit(wiring.Component):
             rewind.eq(fresh & tag.body_first),
             has_slot.eq(~tag.w_take | taken),
             read_word.eq(Mux(rewind, 0, word)),
-            # Compared with either word: the tag, which chooses, comes late.
-            has_word.eq(
-                (self.buffer.writer_slot != slot)
-                | Mux(rewind, self.buffer.writer_count != 0, self.buffer.writer_count > word)
-            ),
+            has_word.eq((self.buffer.writer_slot != slot) | Mux(rewind, has_first, has_next)),
             has_room.eq(~finishing | (credit != 0)),
             self.issue.eq(self.i.valid & has_slot & has_word & has_room & ~single),
             self.w_take.eq(self.i.valid & ~has_slot & self.w_available),

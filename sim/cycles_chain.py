@@ -234,7 +234,7 @@ class Chain(Timed):
         self, body: Body, weights: Request, sums: int
     ) -> tuple[list[int] | None, list[list[int]] | None]:
         """For each step, and each of its sums, the cycle before which it cannot have begun."""
-        words = weights.words + 1
+        words = weights.words + Latencies.WORD
         if words[-1] <= self.array_end:
             return None, None
         steps = sum(body.part.steps)

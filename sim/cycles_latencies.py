@@ -43,6 +43,8 @@ class Latencies:
     BANK_FREE = 1
     #: What a set with ternary tables takes more that is the first in its bank: entries it clears.
     CLEAR = 2
+    #: A weight word is complete to its issue.
+    WORD = 2
     #: Issue of a tile's last word to its sums at SCALE, the adder tree aside.
     ARRAY_SUM = 5
     #: The last term of a visit to a sum to the first one of the next visit; terms of a visit from

@@ -71,9 +71,6 @@ class Flow:
         Bodies, all units taken together, after which the run is left.
     """
 
-    #: The coroutines of a unit are named after these.
-    PARTS = ("fetch", "ldx", "ldw", "table", "array", "scale", "final", "store")
-
     def __init__(
         self,
         config: CoreConfig,
@@ -103,8 +100,7 @@ class Flow:
         self._next = 0
         self._reached = 0
         self._ended = False
-        parts = self.PARTS if order == Order.LOADERS else ("fetch", *self.PARTS[:0:-1])
-        self._parts = parts
+        self._parts = order.value
 
     # Scheduling ------------------------------------------------------------------------------
 

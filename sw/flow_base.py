@@ -32,13 +32,16 @@ class Move(enum.Enum):
 
 
 class Order(enum.Enum):
-    """Which units go first whenever several can move: the two extremes.
+    """Which units go first whenever several can move: the extremes.
 
-    Memories are as full as they can be, or as empty.
+    Memories are as full as they can be, or as empty; and of the two loaders, which share the bus,
+    either may be the faster one. The values are the names of the units' coroutines.
     """
 
-    LOADERS = 0
-    READERS = 1
+    LOADERS = ("fetch", "ldx", "ldw", "table", "array", "scale", "final", "store")
+    LOADERS_LDW = ("fetch", "ldw", "ldx", "table", "array", "scale", "final", "store")
+    READERS = ("fetch", "store", "final", "scale", "array", "table", "ldw", "ldx")
+    READERS_LDX = ("fetch", "store", "final", "scale", "array", "table", "ldx", "ldw")
 
 
 Steps = Generator[Move, None, None]
