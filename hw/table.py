@@ -139,18 +139,31 @@ class TableFill(wiring.Component):
         count = Signal(range(group + 1))
         # All that decides when a fill starts is in registers: it enables every operand's memory.
         full = Signal()
+        may_start = Signal(init=1)
         start = Signal()
         tag = Signal(SetTag)
         ternary = self.ternary if cfg.ternary else Const(0, 1)
         words = Mux(ternary, TRITS, group)
-        m.d.comb += self.i.ready.eq(~full | start)
+        ready = Signal(init=1)
+        accept = Signal()
+        full_next, may_start_next = Signal(), Signal()
+        m.d.comb += [
+            self.i.ready.eq(ready),
+            accept.eq(self.i.valid & ready),
+            full_next.eq(Mux(accept, ~full & (count == words - 1), full & ~start)),
+        ]
+        m.d.sync += [
+            full.eq(full_next),
+            may_start.eq(may_start_next),
+            # Either way a word fits: into the half that is not full, or into the other one.
+            ready.eq(~full_next | may_start_next),
+        ]
         first = [Signal(entry, name=f"first_{t}") for t in range(tables)]
         going = Signal()  # the next word is not the first of its set
         m.d.comb += going.eq(~full & (count != 0))
-        with m.If(self.i.valid & self.i.ready):
+        with m.If(accept):
             m.d.sync += [
                 count.eq(Mux(full, 1, count + 1)),
-                full.eq(~full & (count == words - 1)),
                 tag.eq(self.i.payload.tag),
             ]
             for t in range(tables if cfg.symmetric else 0):
@@ -164,11 +177,11 @@ class TableFill(wiring.Component):
                     )
                 m.d.sync += first[t].eq(total)
         with m.Elif(start):
-            m.d.sync += [count.eq(0), full.eq(0)]
+            m.d.sync += count.eq(0)
         with m.If(start):
             m.d.sync += half.eq(~half)
         m.d.comb += [
-            keep.en.eq(self.i.valid & self.i.ready),
+            keep.en.eq(accept),
             keep.addr.eq(Cat(Mux(full, 0, count)[:place_bits], half ^ start)),
             keep.data.eq(self.i.payload.a),
         ]
@@ -183,8 +196,12 @@ class TableFill(wiring.Component):
         fill_tag = Signal(SetTag)
         m.d.comb += [
             before_last.eq(filling & (index == Mux(ternary, TERNARY_ENTRIES, entries) - 2)),
-            start.eq(full & (free != 0) & (~filling | last)),
+            start.eq(full & may_start),
             self.busy.eq(filling),
+            # A bank will be free, and what is filled now complete.
+            may_start_next.eq(
+                ((free != 0) | self.release) & ~start & (~filling | last | before_last)
+            ),
         ]
         m.d.sync += [last.eq(before_last), free.eq(free + self.release - start)]
 
@@ -213,36 +230,47 @@ class TableFill(wiring.Component):
             with m.If(self.begin):
                 m.d.sync += clears.eq(2)
 
-        address = Signal(self.address_width - 1)
-        flip = Signal(range(group))  # the operand by which the next entry differs
-        subtract = Signal()
+        # The operand by which the next entry differs is read a cycle ahead: the register between its
+        # memory and the adder costs no LUT.
+        upcoming = Signal.like(index)
+        flip = Signal(range(group))
+        falling = Signal()
+        change = Signal(data.StructLayout({"operand": word, "subtract": 1}))
         # Gray code: bit j of the index flips when the bits below it are all ones.
-        gray = index ^ (index >> 1)
         rising = Signal()
         following = Signal(range(entries + 1))
         m.d.comb += [
-            following.eq(index + 1),
+            upcoming.eq(Mux(start, 0, index + 1)),
+            following.eq(upcoming + 1),
             rising.eq((following ^ (following >> 1)).bit_select(flip, 1)),
-            address.eq(gray),
-            subtract.eq(rising if cfg.halved else ~rising),
+            falling.eq(rising if cfg.halved else ~rising),
         ]
         for j in reversed(range(max(1, (entries - 1).bit_length()))):
-            with m.If(index[:j].all() if j else Const(1)), m.If(~index[j]):
+            with m.If(upcoming[:j].all() if j else Const(1)), m.If(~upcoming[j]):
                 m.d.comb += flip.eq(j)
+        address = Signal(self.address_width - 1)
+        m.d.comb += address.eq(index ^ (index >> 1))
         if cfg.ternary:
             with m.If(ternary):
                 m.d.comb += address.eq(index)
-                with m.Switch(index):
-                    for i, (place, change) in enumerate(fill_steps()):
+                with m.Switch(upcoming):
+                    for i, (place, sign) in enumerate(fill_steps()):
                         with m.Case(i):
-                            m.d.comb += [flip.eq(place), subtract.eq(change < 0)]
+                            m.d.comb += [flip.eq(place), falling.eq(sign < 0)]
         m.d.comb += [
+            fetch.addr.eq(Cat(flip, ~(half ^ start))),
             self.write_enable.eq(filling),
             self.write_address.eq(Cat(address, bank)),
             *(self.write_data[t].eq(current[t]) for t in range(tables)),
         ]
-        m.d.comb += fetch.addr.eq(Cat(flip, ~half))
-        choice = fetch.data
+        m.d.sync += [change.operand.eq(fetch.data), change.subtract.eq(falling)]
+        sums = []
+        for t in range(tables):
+            # A signal, assigned everywhere: the carry cells take it without a LUT before them.
+            step = Signal(signed(cfg.activation_bits + 1), name=f"step_{t}")
+            operand = change.operand[t]
+            m.d.comb += step.eq(Mux(ternary, operand, operand << int(cfg.symmetric)))
+            sums.append(add(m, platform, current[t], step, cfg.entry_width, change.subtract))
         with m.If(start):
             m.d.sync += [filling.eq(1), fill_tag.eq(tag)]
             m.d.sync += index.eq(Mux(ternary & (clears != 0), TERNARY_ENTRIES, 0))
@@ -254,11 +282,8 @@ class TableFill(wiring.Component):
         with m.Elif(filling):
             m.d.sync += index.eq(index + 1)
             for t in range(tables):
-                step = Signal(signed(cfg.activation_bits + 1), name=f"step_{t}")
-                m.d.comb += step.eq(Mux(ternary, choice[t], choice[t] << int(cfg.symmetric)))
-                following_sum = add(m, platform, current[t], step, cfg.entry_width, subtract)
                 with m.If(~clearing):
-                    m.d.sync += current[t].eq(following_sum)
+                    m.d.sync += current[t].eq(sums[t])
         with m.If(last):
             m.d.sync += bank.eq(~bank)
         return m
