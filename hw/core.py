@@ -156,7 +156,7 @@ class _Engine(wiring.Component):
             nest = Nest(address_width=width)
             m.submodules[f"nest_{name}"] = nest
             layout = INSTRUCTIONS[unit.opcode].layout
-            held = Signal(layout, name=f"{name}_fields")
+            held = Signal(layout, name=f"{name}_fields", reset_less=True)
             number = Signal(16, name=f"{name}_number")
             now = data.View(layout, fetch.word)
             m.d.comb += [

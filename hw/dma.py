@@ -193,7 +193,9 @@ class _Splitter(wiring.Component):
                 "blocks": BEATS_WIDTH - (block - beat) + 1,
             }
         )
-        requests = Array(Signal(request, name=f"request_{n}") for n in range(self.clients))
+        requests = Array(
+            Signal(request, name=f"request_{n}", reset_less=True) for n in range(self.clients)
+        )
         waiting = Signal(self.clients)
         chosen = Signal(range(max(2, self.clients)))
         latest = Signal.like(chosen)
@@ -360,8 +362,8 @@ class ReadMaster(wiring.Component):
 
         # A register between the bus and the clients.
         held = Signal(self.clients)
-        held_data = Signal(self.bus_width)
-        held_last = Signal()
+        held_data = Signal(self.bus_width, reset_less=True)
+        held_last = Signal(reset_less=True)
         taken = Signal()
         for client, response in enumerate(self.responses):
             m.d.comb += [

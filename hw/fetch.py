@@ -138,7 +138,7 @@ class Fetch(wiring.Component):
         m.d.comb += self.instruction.eq(index)
 
         # Words of 128 bits from beats: several beats to a word, or several words to a beat.
-        gathered = Signal(INSTRUCTION_BITS)
+        gathered = Signal(INSTRUCTION_BITS, reset_less=True)
         has_word = Signal()
         next_word = Signal()
         per_word = max(1, INSTRUCTION_BITS // cfg.bus_width)
@@ -164,7 +164,7 @@ class Fetch(wiring.Component):
             with m.If(self.i.valid & self.i.ready):
                 m.d.sync += [gathered.eq(self.i.payload[:INSTRUCTION_BITS]), has_word.eq(1)]
                 if per_beat > 1:
-                    rest = Signal(cfg.bus_width - INSTRUCTION_BITS)
+                    rest = Signal(cfg.bus_width - INSTRUCTION_BITS, reset_less=True)
                     m.d.sync += [rest.eq(self.i.payload[INSTRUCTION_BITS:]), part.eq(1)]
             with m.Elif(next_word):
                 if per_beat > 1:

@@ -95,7 +95,10 @@ class LookupTable(wiring.Component):
             return m
         banks = []
         for bank in range(2):
-            cells = [Signal(self.word, name=f"entry_{bank}_{e}") for e in range(cfg.entries)]
+            cells = [
+                Signal(self.word, name=f"entry_{bank}_{e}", reset_less=True)
+                for e in range(cfg.entries)
+            ]
             for e, cell in enumerate(cells):
                 address = e | bank << self.index_bits
                 with m.If(self.write_enable & (self.write_address == address)):
@@ -150,7 +153,7 @@ class Lanes(wiring.Component):
         lanes, rows, depth, group = cfg.lanes, cfg.rows, cfg.depth, cfg.group
 
         # Cycle 2: the weights, registered close to the tables.
-        weights = Signal(cfg.weight_bits)
+        weights = Signal(cfg.weight_bits, reset_less=True)
         step = Signal(Step)
         m.d.sync += step.eq(self.step)
         with m.If(self.step.valid):
@@ -182,11 +185,13 @@ class Lanes(wiring.Component):
                 bits = [weights[(g * group + j) * lanes + n] for j in range(group)]
                 m.d.comb += table.index[n].eq(Cat(bits[: self.index_bits]))
                 if cfg.symmetric:
-                    sign = Signal(name=f"sign_{n}_{g}")
+                    sign = Signal(name=f"sign_{n}_{g}", reset_less=True)
                     m.d.sync += sign.eq(bits[-1])
                     signs[n].append(sign)
                 for r in range(rows):
-                    value = Signal(table.word.elem_shape, name=f"looked_{r}_{n}_{g}")
+                    value = Signal(
+                        table.word.elem_shape, name=f"looked_{r}_{n}_{g}", reset_less=True
+                    )
                     m.d.sync += value.eq(table.value[n][r])
                     looked_up[r][n].append(value)
 
@@ -198,7 +203,13 @@ class Lanes(wiring.Component):
         for n in range(lanes):
             if cfg.halved:
                 delayed = [
-                    fixed_delay(m, signs[n][g], sign_delay(g, tree_stages(cfg)), f"sign_{n}_{g}")
+                    fixed_delay(
+                        m,
+                        signs[n][g],
+                        sign_delay(g, tree_stages(cfg)),
+                        f"sign_{n}_{g}",
+                        reset_less=True,
+                    )
                     for g in range(depth)
                 ]
             elif cfg.symmetric:
@@ -239,7 +250,7 @@ class Lanes(wiring.Component):
             for n in range(lanes):
                 # Read a cycle ahead, into a register that starts a run from its reset: gating the
                 # adder's operand would cost a LUT per bit.
-                before = Signal(signed(cfg.acc_width), name=f"before_{r}_{n}")
+                before = Signal(signed(cfg.acc_width), name=f"before_{r}_{n}", reset_less=True)
                 with m.If(control.run_first):
                     m.d.sync += before.eq(0)
                 with m.Else():
@@ -259,12 +270,12 @@ class Lanes(wiring.Component):
         depth = self.config.depth
         bits = []
         for g in range(depth):
-            held = Signal(2, name=f"low_{row}_{g}")  # of both banks
+            held = Signal(2, name=f"low_{row}_{g}", reset_less=True)  # of both banks
             with m.If(self.write_enable):
                 m.d.sync += held.bit_select(self.write_address[-1], 1).eq(
                     self.write_data[row * depth + g][0]
                 )
-            looked = Signal(name=f"low_looked_{row}_{g}")
+            looked = Signal(name=f"low_looked_{row}_{g}", reset_less=True)
             m.d.sync += looked.eq(held.bit_select(bank, 1))
             bits.append(looked)
         return low_bits(m, bits, f"low_tree_{row}")
@@ -292,12 +303,12 @@ class Lanes(wiring.Component):
     ) -> tuple[Signal, Signal | None]:
         """A step's sum over all planes, and its sign, or the one to be added, if it has but one."""
         cfg = self.config
-        whole = Signal(signed(cfg.shift_width), name=f"whole_{name}")
+        whole = Signal(signed(cfg.shift_width), name=f"whole_{name}", reset_less=True)
         if cfg.planes == 1:
             m.d.sync += whole.eq(value)
             if sign is None:
                 return whole, None
-            last = Signal(name=f"last_{name}")
+            last = Signal(name=f"last_{name}", reset_less=True)
             m.d.sync += last.eq(sign)
             return whole, last
         # Two registers with one input: `h` goes on with the next plane and is reset after the
@@ -319,6 +330,6 @@ def _stages(m: Module, value: Signal, count: int, name: str) -> list[Signal]:
     """``value`` and its delays by 1 to ``count`` cycles."""
     found = [value]
     for stage in range(count):
-        found.append(Signal(name=f"{name}_{stage + 1}"))
+        found.append(Signal(name=f"{name}_{stage + 1}", reset_less=True))
         m.d.sync += found[-1].eq(found[-2])
     return found

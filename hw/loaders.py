@@ -103,7 +103,7 @@ class Unpacker(wiring.Component):
         per_slice = cfg.lanes // unit
         per_beat = cfg.bus_width // unit
         capacity = self.piece // unit + per_beat
-        hold = Signal(capacity * unit)
+        hold = Signal(capacity * unit, reset_less=True)
         level = Signal(range(capacity + 1))
 
         run_left = Signal(20)  # columns of the run, this step included

@@ -80,18 +80,19 @@ class FinalUnit(wiring.Component):
 
         lanes_in_block = Signal(range(cfg.tiles * cfg.lanes + 1))
         m.d.comb += lanes_in_block.eq(_channels(cfg, tag.tiles, tag.n_last, layer.last_lanes))
-        channels = Signal.like(lanes_in_block)
-        left = Signal.like(lanes_in_block)  # channels of the row, this group of F included
+        channels = Signal.like(lanes_in_block, reset_less=True)
+        # Channels of the row, this group of F included.
+        left = Signal.like(lanes_in_block, reset_less=True)
         row_tile = Signal(12)
         row = Signal(range(max(2, cfg.rows)))
         part = Signal(range(max(2, parts)))
-        words = Signal(self.sum_address + 1)  # sum words of a row tile
+        words = Signal(self.sum_address + 1, reset_less=True)  # sum words of a row tile
         tile_base = Signal(self.sum_address + 1)
         word = Signal(self.sum_address + 1)
         b_slot = Signal(init=1)
         bias_items = self.bias_width // (32 * cfg.final_lanes)
         bias_item = Signal(range(cfg.bias_words // cfg.final_lanes + 1))
-        scales = Signal(data.ArrayLayout(32, cfg.rows))
+        scales = Signal(data.ArrayLayout(32, cfg.rows), reset_less=True)
 
         en = Signal()
         issue = Signal()
@@ -172,10 +173,10 @@ class FinalUnit(wiring.Component):
                                 m.next = "ROW_TILE"
         # Cycle 1: sums and bias arrive; everything behind moves with `en`.
         valid_1 = Signal()
-        ends_1 = Signal(2)
-        part_1 = Signal.like(part)
-        item_1 = Signal(range(max(2, bias_items)))
-        scale_1 = Signal(32)
+        ends_1 = Signal(2, reset_less=True)
+        part_1 = Signal.like(part, reset_less=True)
+        item_1 = Signal(range(max(2, bias_items)), reset_less=True)
+        scale_1 = Signal(32, reset_less=True)
         last_1 = Signal()
         # The slot is free only when its last word has left the read port, which is SCALE's too.
         m.d.comb += self.freed.eq(en & last_1)
@@ -190,11 +191,11 @@ class FinalUnit(wiring.Component):
             ]
         sums = self.sum_data.as_value().word_select(part_1, cfg.final_lanes * cfg.sum_width)
         biases = self.bias.data.word_select(item_1, 32 * cfg.final_lanes)
-        sums_2 = Signal(cfg.final_lanes * cfg.sum_width)
-        biases_2 = Signal(32 * cfg.final_lanes)
+        sums_2 = Signal(cfg.final_lanes * cfg.sum_width, reset_less=True)
+        biases_2 = Signal(32 * cfg.final_lanes, reset_less=True)
         valid_2 = Signal()
-        ends_2 = Signal(2)
-        scale_2 = Signal(32)
+        ends_2 = Signal(2, reset_less=True)
+        scale_2 = Signal(32, reset_less=True)
         with m.If(en):
             m.d.sync += [
                 sums_2.eq(sums),
@@ -292,13 +293,13 @@ class StoreUnit(wiring.Component):
         groups = results // cfg.final_lanes  # transfers per beat
 
         row = Signal(range(cfg.rows + 1))
-        address = Signal(40)
-        channels = Signal(24)
-        left = Signal(24)  # of the row
+        address = Signal(40, reset_less=True)
+        channels = Signal(24, reset_less=True)
+        left = Signal(24, reset_less=True)  # of the row
         tiles = body.n[: (cfg.tiles).bit_length()]
         row_last = row + 1 == Mux(body.r_last, layer.last_rows, cfg.rows)
         place = Signal(range(max(2, groups)))
-        beat = Signal(data.ArrayLayout(32, results))
+        beat = Signal(data.ArrayLayout(32, results), reset_less=True)
         strobe = Signal(results)
         full = Signal()
         take = Signal()

@@ -92,9 +92,9 @@ class TermLane(wiring.Component):
         cfg = self.config
         code = self.coefficient
         exponent = code[10:15]
-        magnitude = Signal(17)
-        negative = Signal()
-        shift = Signal(6)
+        magnitude = Signal(17, reset_less=True)
+        negative = Signal(reset_less=True)
+        shift = Signal(6, reset_less=True)
         with m.If(self.valid):
             with m.If(~self.wide):
                 normal = exponent.any()
@@ -112,27 +112,27 @@ class TermLane(wiring.Component):
             with m.Else():
                 # Sign and shift came with the high half, the line before.
                 m.d.sync += [magnitude.eq(code), shift.eq(shift - 16)]
-        kind = Signal(LineKind)
+        kind = Signal(LineKind, reset_less=True)
         m.d.sync += kind.eq(self.kind)
 
         # Cycle 2: the value, and the coefficient with its sign.
         doubled = Mux(self.double, self.accumulator << 1, self.accumulator)
         value = Signal(signed(cfg.acc_width + 2))
         m.d.comb += value.eq(doubled + self.addend)
-        factor = Signal(signed(self.value_width))
+        factor = Signal(signed(self.value_width), reset_less=True)
         halved = Mux(self.halve, value >> 1, value)
-        coefficient = Signal(signed(18))
-        shift_3 = Signal(6)
+        coefficient = Signal(signed(18), reset_less=True)
+        shift_3 = Signal(6, reset_less=True)
         m.d.sync += [
             factor.eq(Mux(kind.offset, self.asum, halved)),
             coefficient.eq(Mux(negative, -magnitude, magnitude)),
             shift_3.eq(shift),
         ]
         # Cycles 3 to 5.
-        product = Signal(signed(18 + self.value_width))
-        shift_4 = Signal(6)
-        fine = Signal(signed(18 + self.value_width + 7))
-        coarse = Signal(3)
+        product = Signal(signed(18 + self.value_width), reset_less=True)
+        shift_4 = Signal(6, reset_less=True)
+        fine = Signal(signed(18 + self.value_width + 7), reset_less=True)
+        coarse = Signal(3, reset_less=True)
         m.d.sync += [
             product.eq(coefficient * factor),
             shift_4.eq(shift_3),
@@ -334,10 +334,10 @@ class ScaleUnit(wiring.Component):
         ]
 
         # Cycle 1: line and accumulators arrive.
-        part = Signal(range(max(2, self.lines_per_word)))
-        kind_1 = Signal(LineKind)
-        sums_1 = Signal(data.ArrayLayout(signed(cfg.acc_width), cfg.scale_lanes))
-        asum_1 = Signal(signed(cfg.asum_width))
+        part = Signal(range(max(2, self.lines_per_word)), reset_less=True)
+        kind_1 = Signal(LineKind, reset_less=True)
+        sums_1 = Signal(data.ArrayLayout(signed(cfg.acc_width), cfg.scale_lanes), reset_less=True)
+        asum_1 = Signal(signed(cfg.asum_width), reset_less=True)
         half = line[0] & layer.wide
         valid_1 = Signal()
         m.d.sync += [
@@ -361,9 +361,9 @@ class ScaleUnit(wiring.Component):
                     m.d.sync += asum_1.eq(self.i.payload.sums[r])
 
         # Cycle 2: what turns the accumulator into the group's sum (see docs/architecture.md).
-        sums_2 = Signal.like(sums_1)
-        asum_2 = Signal.like(asum_1)
-        addend = Signal(signed(cfg.acc_width + 2))
+        sums_2 = Signal.like(sums_1, reset_less=True)
+        asum_2 = Signal.like(asum_1, reset_less=True)
+        addend = Signal(signed(cfg.acc_width + 2), reset_less=True)
         shifted = Signal(signed(cfg.acc_width + 2))
         double, halve = Signal(), Signal()
         implicit = ~layer.per_plane & ~layer.offset
@@ -453,7 +453,7 @@ class ScaleUnit(wiring.Component):
             stored.eq(Mux(read_slot, banks[1], banks[0])),
             self.sum_data.eq(Mux(final_slot, banks[1], banks[0])),
         ]
-        stored_6 = Signal(sums_layout)
+        stored_6 = Signal(sums_layout, reset_less=True)
         m.d.sync += stored_6.eq(stored)
         with m.If(add_at.valid):
             for lane in range(cfg.scale_lanes):

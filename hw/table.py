@@ -141,7 +141,7 @@ class TableFill(wiring.Component):
         full = Signal()
         may_start = Signal(init=1)
         start = Signal()
-        tag = Signal(SetTag)
+        tag = Signal(SetTag, reset_less=True)
         ternary = self.ternary if cfg.ternary else Const(0, 1)
         words = Mux(ternary, TRITS, group)
         ready = Signal(init=1)
@@ -158,7 +158,7 @@ class TableFill(wiring.Component):
             # Either way a word fits: into the half that is not full, or into the other one.
             ready.eq(~full_next | may_start_next),
         ]
-        first = [Signal(entry, name=f"first_{t}") for t in range(tables)]
+        first = [Signal(entry, name=f"first_{t}", reset_less=True) for t in range(tables)]
         going = Signal()  # the next word is not the first of its set
         m.d.comb += going.eq(~full & (count != 0))
         with m.If(accept):
@@ -192,8 +192,8 @@ class TableFill(wiring.Component):
         before_last, last = Signal(), Signal()
         bank = Signal()
         free = Signal(range(3), init=2)
-        current = [Signal(entry, name=f"current_{t}") for t in range(tables)]
-        fill_tag = Signal(SetTag)
+        current = [Signal(entry, name=f"current_{t}", reset_less=True) for t in range(tables)]
+        fill_tag = Signal(SetTag, reset_less=True)
         m.d.comb += [
             before_last.eq(filling & (index == Mux(ternary, TERNARY_ENTRIES, entries) - 2)),
             start.eq(full & may_start),
@@ -206,7 +206,7 @@ class TableFill(wiring.Component):
         m.d.sync += [last.eq(before_last), free.eq(free + self.release - start)]
 
         # Two filled sets, the older one in a register that ARRAY decides by.
-        newer = Signal(SetTag)
+        newer = Signal(SetTag, reset_less=True)
         both = Signal()
         taken = Signal()
         m.d.comb += taken.eq(self.o.valid & self.o.ready)
@@ -230,12 +230,12 @@ class TableFill(wiring.Component):
             with m.If(self.begin):
                 m.d.sync += clears.eq(2)
 
-        # The operand by which the next entry differs is read a cycle ahead: the register between its
-        # memory and the adder costs no LUT.
+        # The operand by which the next entry differs is read a cycle ahead: the register between
+        # its memory and the adder costs no LUT.
         upcoming = Signal.like(index)
         flip = Signal(range(group))
         falling = Signal()
-        change = Signal(data.StructLayout({"operand": word, "subtract": 1}))
+        change = Signal(data.StructLayout({"operand": word, "subtract": 1}), reset_less=True)
         # Gray code: bit j of the index flips when the bits below it are all ones.
         rising = Signal()
         following = Signal(range(entries + 1))
@@ -355,7 +355,7 @@ class TableUnit(wiring.Component):
         ]
 
         fields, layer = self.fields, self.layer
-        body = Signal(body_layout())
+        body = Signal(body_layout(), reset_less=True)
         held = Signal()  # a body is being read
         runs_left = Signal(20)  # index bits of the body not yet begun
         run_left = Signal(20)  # index bits of the run not yet begun, this step included
@@ -365,7 +365,7 @@ class TableUnit(wiring.Component):
         body_first = Signal()
         x_slot = Signal(init=1)
         # Known with the body: in ARRAY the product would lie in the path of every lookup.
-        last_entry = Signal(6)
+        last_entry = Signal(6, reset_less=True)
 
         # Reading side: one word per cycle into the pipeline, as long as the other end takes it.
         class Flags(data.Struct):
@@ -494,7 +494,7 @@ class TableUnit(wiring.Component):
             m.d.sync += x_slot.eq(1)  # the first take turns it to slot 0
 
         # Data side: the word that was read, and the flags that were issued with it.
-        word_flags = Signal(Flags)
+        word_flags = Signal(Flags, reset_less=True)
         with m.If(reader.issue):
             m.d.sync += word_flags.eq(flags)
         m.d.comb += reader.request.eq(held)
@@ -517,7 +517,7 @@ class TableUnit(wiring.Component):
 
         # Row scales: gathered from the header words.
         header_bits = cfg.x_header_words * cfg.x_word_bits
-        header = Signal(header_bits)
+        header = Signal(header_bits, reset_less=True)
         accepted = Signal()
         push_rows = Signal()
         m.d.comb += accepted.eq(reader.valid & reader.ready)
@@ -534,12 +534,15 @@ class TableUnit(wiring.Component):
         ]
 
         # Sums of activations, two stages behind the words.
-        partial = [Signal(signed(cfg.asum_width), name=f"partial_{r}") for r in range(cfg.rows)]
-        totals = Signal(data.ArrayLayout(signed(cfg.asum_width), cfg.rows))
+        partial = [
+            Signal(signed(cfg.asum_width), name=f"partial_{r}", reset_less=True)
+            for r in range(cfg.rows)
+        ]
+        totals = Signal(data.ArrayLayout(signed(cfg.asum_width), cfg.rows), reset_less=True)
         stage1 = Signal()
         stage2 = Signal()
-        flags1 = Signal(Flags)
-        tag2 = Signal(RunTag)
+        flags1 = Signal(Flags, reset_less=True)
+        tag2 = Signal(RunTag, reset_less=True)
         m.d.sync += [stage1.eq(accepted & ~word_flags.header), stage2.eq(0)]
         with m.If(accepted):
             m.d.sync += flags1.eq(word_flags)
