@@ -145,9 +145,11 @@ def _table(config: CoreConfig, ternary: bool, model: Model) -> None:
 _TABLE = "lutcore.hw.table"
 _RISING = Break(_TABLE, "rising if cfg.halved else ~rising", "~rising", "adds for subtracts")
 _RISES = Break(_TABLE, "rising if cfg.halved else ~rising", "rising", "adds for subtracts")
-_HALF = Break(_TABLE, "Cat(flip, ~half)", "Cat(flip, half)", "the half that is collected")
-_KEEP = Break(_TABLE, "half ^ start)", "half)", "a word in the wrong half")
-_TRIT = Break(_TABLE, "subtract.eq(change < 0)", "subtract.eq(change > 0)", "trits negated")
+_HALF = Break(_TABLE, "~(half ^ start)", "(half ^ start)", "the half that is collected")
+_KEEP = Break(
+    _TABLE, "place_bits], half ^ start)", "place_bits], half)", "a word in the wrong half"
+)
+_TRIT = Break(_TABLE, "falling.eq(sign < 0)", "falling.eq(sign > 0)", "trits negated")
 _CARRY = Break(_TABLE, "carry_in=Const(1, 1)", "carry_in=None", "a missing carry")
 
 
