@@ -1,5 +1,7 @@
 """Stands for a buffer of two slots and its loader, on the reading side of a unit."""
 
+from collections.abc import Callable
+
 from lutcore.verif import env
 from lutcore.verif.unit_streams import UnitBench, draw_pressure
 
@@ -22,6 +24,10 @@ class BufferModel:
 
     Attributes
     ----------
+    pressure
+        Share of cycles in which no word is written.
+    gate
+        Nothing is written while this is false.
     taken, given
         Slots that the unit has taken and given back.
     """
@@ -33,6 +39,7 @@ class BufferModel:
             raise ValueError(f"{bench.unit}: {most} words are drawn for a slot of {room}")
         self.bench, self.token, self.fillings = bench, token, fillings
         self.pressure = draw_pressure(bench.random)
+        self.gate: Callable[[], bool] = lambda: True
         self.taken = self.given = 0
 
     async def run(self) -> None:
@@ -52,7 +59,7 @@ class BufferModel:
             done = assigned == 0 or written == len(self.fillings[assigned - 1])
             if done and assigned < len(self.fillings) and assigned - self.given < 2:
                 assigned, written = assigned + 1, 0
-            elif not done and source.random() >= self.pressure:
+            elif not done and self.gate() and source.random() >= self.pressure:
                 memory[(assigned - 1) % 2, written] = self.fillings[assigned - 1][written]
                 written += 1
             newest = (assigned - 1) % 2
