@@ -5,9 +5,11 @@ tables, groups of 2 to 6, depths of 1 to 16, both types of activations, ternary 
 widths, and buffers so small that layers are cut into many blocks.
 """
 
-from lutcore.hw.config import PRESETS, CoreConfig
+from pathlib import Path
 
-__all__ = ["CONFIGURATIONS"]
+from lutcore.hw.config import PRESETS, CoreConfig, load_config
+
+__all__ = ["CONFIGURATIONS", "configuration"]
 
 CONFIGURATIONS: dict[str, CoreConfig] = {
     "tiny": PRESETS["tiny"],
@@ -67,3 +69,14 @@ CONFIGURATIONS: dict[str, CoreConfig] = {
         weight_words=16, x_words=16,
     ),
 }  # fmt: skip
+
+
+def configuration(source: str | Path) -> CoreConfig:
+    """One of `CONFIGURATIONS` by its name, else a preset or a file.
+
+    Raises
+    ------
+    ConfigError
+        If it is none of them.
+    """
+    return CONFIGURATIONS.get(str(source)) or load_config(source)

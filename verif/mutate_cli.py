@@ -22,7 +22,9 @@ def mutate(
     source: Annotated[
         str | None,
         typer.Option(
-            "--config", metavar="CONFIG", help="Core, a preset or file. Default: a small one."
+            "--config",
+            metavar="CONFIG",
+            help="Core: a preset, a file, or a name from the regression. Default: a small one.",
         ),
     ] = None,
     count: Annotated[int, typer.Option(min=1, metavar="N", help="Number of faults.")] = 40,
@@ -62,13 +64,13 @@ def mutate(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from lutcore.hw.config import load_config
     from lutcore.sw.files import write_file
     from lutcore.verif import mutate_report
+    from lutcore.verif.configurations import configuration
     from lutcore.verif.mutate_campaign import SMALL_CORE, Request, run_campaign
 
     request = Request(
-        config=SMALL_CORE if source is None else load_config(source),
+        config=SMALL_CORE if source is None else configuration(source),
         units=tuple(unit or Request.units),
         count=count,
         seed=seed,

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lutcore.hw.config import ConfigError, CoreConfig, load_config
+from lutcore.hw.config import ConfigError, CoreConfig
 from lutcore.sw.errors import LutcoreError
 from lutcore.sw.files import write_file
-from lutcore.verif.configurations import CONFIGURATIONS
+from lutcore.verif.configurations import CONFIGURATIONS, configuration
 from lutcore.verif.programs_bench import KINDS, Tally, listing, model_of_file, run_programs
 
 __all__ = ["main"]
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rtl", type=Path, metavar="FILE.v", help="another core's Verilog")
     options = parser.parse_args(arguments)
     try:
-        config = CONFIGURATIONS.get(options.config) or load_config(options.config)
+        config = configuration(options.config)
         kinds = [options.kind] if options.kind else list(KINDS)
         return max(_run(config, kind, options) for kind in kinds)
     except (ConfigError, LutcoreError) as error:

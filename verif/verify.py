@@ -10,11 +10,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lutcore.hw.config import load_config
 from lutcore.sw.errors import LutcoreError
 from lutcore.sw.files import OutputError
 from lutcore.verif.bench import Bench
 from lutcore.verif.benches import BENCHES
+from lutcore.verif.configurations import configuration
 from lutcore.verif.coverage import hits, holes
 from lutcore.verif.env import Settings
 from lutcore.verif.jobs import Job, config_named
@@ -96,7 +96,7 @@ def _plan(request: Request) -> list[Job]:
             waves=request.waves,
         )
     source = request.source or "tiny"
-    config = load_config(source)
+    config = configuration(source)
     if request.rtl is not None:
         read_core(request.rtl, config)
     if request.test is not None and len(benches) != 1:

@@ -20,7 +20,9 @@ def verify(
     source: Annotated[
         str | None,
         typer.Option(
-            "--config", metavar="CONFIG", help="Core to test, a preset or file. Default: tiny."
+            "--config",
+            metavar="CONFIG",
+            help="Core: a preset, a file, or a name from the regression. Default: tiny.",
         ),
     ] = None,
     sim: Annotated[
