@@ -143,6 +143,23 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
                 length=3,
             )
 
+    # Units give too many back: loaders to a full counter, readers to a free one.
+    layer, load = at(Opcode.LAYER), at(Opcode.LDW) + 1
+    for token in Token:
+        full = token.name.endswith("FULL")
+        add = encode(Opcode.TOKEN, counter=token, count=2 if full else 1)
+        start = layer if full else load
+        more = [*words[:start], add, *([*words[start:load], end] if full else words[start:])]
+        yield altered_job(
+            program,
+            x,
+            source,
+            f"{token.name} given too often",
+            words=more,
+            sizes={Region.PROGRAM: 16 * len(more)},
+            length=len(more),
+        )
+
 
 def _full_case(jobs: Jobs) -> Case:
     """A small layer with everything: offsets, bias, several tiles, groups and row tiles."""
