@@ -22,7 +22,7 @@ __all__ = ["Miter", "find_invariant"]
 #: Seconds for one question to the solver.
 _TIMEOUT = 60
 #: Questions that are asked, and registers that may differ, before it is given up.
-_QUESTIONS, _REGISTERS = 60, 60
+_QUESTIONS, _REGISTERS = 20, 60
 #: States that answer a question: each refutes claims of its own.
 _STATES = 12
 #: Widest registers of which each value is a condition, in the same module and in one beside it.
