@@ -129,12 +129,14 @@ class CsrBench(UnitBench):
         got = await self.read(CSRS[name].offset)
         env.expect(f"csr: data and response of {name}", got, (self.expected(name), OKAY))
 
-    async def check_write(self, name: str) -> None:
-        """Write noise to a register; bytes without their strobe stay."""
-        value, strobe = (
-            self.random.getrandbits(32),
-            self.random.choice([15, 15, 15, 0, 1, 6, 9, 14]),
-        )
+    async def check_write(
+        self, name: str, value: int | None = None, strobe: int | None = None
+    ) -> None:
+        """Write noise, or `value`, to a register; bytes without their strobe stay."""
+        if value is None:
+            value = self.random.getrandbits(32)
+        if strobe is None:
+            strobe = self.random.choice([15, 15, 15, 0, 1, 6, 9, 14])
         response = await self.write(CSRS[name].offset, value, strobe)
         if name in self.settings:
             env.cover("csr: access", "write busy" if self.busy else "write setting")
@@ -148,9 +150,10 @@ class CsrBench(UnitBench):
             allowed = self._command(value if strobe & 1 else None)
         elif name == "IRQ":
             allowed = True
-            if strobe & 1 and value & 1:
+            if strobe & value & 1:
+                if self.pending:
+                    env.cover("csr: access", "irq cleared")
                 self.pending = 0
-                env.cover("csr: access", "irq cleared")
         else:
             env.cover("csr: access", "write read-only")
             allowed = False
@@ -187,13 +190,13 @@ class CsrBench(UnitBench):
         await reading
         env.cover("csr: access", "both at once")
 
-    async def core_changes(self) -> None:
+    async def core_changes(self, busy: int | None = None, interrupt: bool | None = None) -> None:
         """New values from the core, busy or not, an interrupt or none."""
         self.values = {name: self.random.getrandbits(32) for name in self.values}
         self["values"].set(self.values)
-        self.busy = self.random.getrandbits(1)
+        self.busy = self.random.getrandbits(1) if busy is None else busy
         self["busy"].set(self.busy)
-        if self.random.random() < 0.3:
+        if self.random.random() < 0.3 if interrupt is None else interrupt:
             self["interrupt"].set(1)
             self.pending = 1
             env.cover("csr: access", "irq set")
@@ -216,12 +219,16 @@ class CsrBench(UnitBench):
                 await self.check_both()
             else:
                 await self.check_hole()
-            await self.cycles(2)
-            env.expect("csr: irq", self["irq"].bits(), self.enable & self.pending)
-            env.expect("csr: settings", list(self["settings"].get().values()),
-                       list(self.settings.values()))  # fmt: skip
-            env.expect("csr: pulses of start and soft_reset", list(self.pulses.values()),
-                       list(self.wanted.values()))  # fmt: skip
+            await self.check_outputs()
+
+    async def check_outputs(self) -> None:
+        """Interrupt, settings, and the pulses so far."""
+        await self.cycles(2)
+        env.expect("csr: irq", self["irq"].bits(), self.enable & self.pending)
+        env.expect("csr: settings", list(self["settings"].get().values()),
+                   list(self.settings.values()))  # fmt: skip
+        env.expect("csr: pulses of start and soft_reset", list(self.pulses.values()),
+                   list(self.wanted.values()))  # fmt: skip
 
     async def count(self, cycles: int) -> None:
         """Random activity of the units, counted in the model too."""
@@ -258,6 +265,25 @@ async def every_register(dut):
         for name in CSRS:
             await bench.check_write(name)
             await bench.check_read(name)
+
+    await bench.run([host], [bench.count_pulses], limit=40_000)
+
+
+@cocotb.test()
+async def commands(dut):
+    """Every command, busy or not, with an interrupt or without; then the interrupt is cleared."""
+    bench = CsrBench(dut, "commands")
+    await bench.restart()
+
+    async def host() -> None:
+        for number in bench.random.sample(range(32), 32):
+            await bench.core_changes(busy=number & 1, interrupt=bool(number & 2))
+            await bench.check_write("CONTROL", number >> 2, strobe=15)
+            await bench.check_outputs()
+            for strobe, value in ((14, 1), (15, 0), (15, 1)):
+                await bench.check_write("IRQ", value, strobe)
+                await bench.check_outputs()
+                await bench.check_read("IRQ")
 
     await bench.run([host], [bench.count_pulses], limit=40_000)
 
