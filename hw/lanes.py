@@ -167,7 +167,8 @@ class Lanes(wiring.Component):
                     m.d.sync += weights[place * lanes : (place + 1) * lanes].eq(0)
         control = fixed_delay(m, step, 1 + tree_stages(cfg), "step")
 
-        # Cycle 3: lookups.
+        # Cycle 3: lookups. They and the trees are reset, although they are data: of those that a
+        # level only hands on, synthesis would make shift registers, which take LUTs.
         looked_up: list[list[list]] = [[[] for _ in range(lanes)] for _ in range(rows)]
         signs: list[list] = [[] for _ in range(lanes)]
         for g in range(depth):
@@ -185,13 +186,11 @@ class Lanes(wiring.Component):
                 bits = [weights[(g * group + j) * lanes + n] for j in range(group)]
                 m.d.comb += table.index[n].eq(Cat(bits[: self.index_bits]))
                 if cfg.symmetric:
-                    sign = Signal(name=f"sign_{n}_{g}", reset_less=True)
+                    sign = Signal(name=f"sign_{n}_{g}")
                     m.d.sync += sign.eq(bits[-1])
                     signs[n].append(sign)
                 for r in range(rows):
-                    value = Signal(
-                        table.word.elem_shape, name=f"looked_{r}_{n}_{g}", reset_less=True
-                    )
+                    value = Signal(table.word.elem_shape, name=f"looked_{r}_{n}_{g}")
                     m.d.sync += value.eq(table.value[n][r])
                     looked_up[r][n].append(value)
 
@@ -203,13 +202,7 @@ class Lanes(wiring.Component):
         for n in range(lanes):
             if cfg.halved:
                 delayed = [
-                    fixed_delay(
-                        m,
-                        signs[n][g],
-                        sign_delay(g, tree_stages(cfg)),
-                        f"sign_{n}_{g}",
-                        reset_less=True,
-                    )
+                    fixed_delay(m, signs[n][g], sign_delay(g, tree_stages(cfg)), f"sign_{n}_{g}")
                     for g in range(depth)
                 ]
             elif cfg.symmetric:
@@ -275,7 +268,7 @@ class Lanes(wiring.Component):
                 m.d.sync += held.bit_select(self.write_address[-1], 1).eq(
                     self.write_data[row * depth + g][0]
                 )
-            looked = Signal(name=f"low_looked_{row}_{g}", reset_less=True)
+            looked = Signal(name=f"low_looked_{row}_{g}")
             m.d.sync += looked.eq(held.bit_select(bank, 1))
             bits.append(looked)
         return low_bits(m, bits, f"low_tree_{row}")
@@ -330,6 +323,6 @@ def _stages(m: Module, value: Signal, count: int, name: str) -> list[Signal]:
     """``value`` and its delays by 1 to ``count`` cycles."""
     found = [value]
     for stage in range(count):
-        found.append(Signal(name=f"{name}_{stage + 1}", reset_less=True))
+        found.append(Signal(name=f"{name}_{stage + 1}"))
         m.d.sync += found[-1].eq(found[-2])
     return found

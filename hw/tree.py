@@ -58,10 +58,7 @@ def low_bits(m: Module, bits: list[Signal], name: str) -> list[list[Signal]]:
     while len(bits) > 1:
         level = len(levels)
         domain = m.d.sync if _registered(level, len(bits)) else m.d.comb
-        above = [
-            Signal(name=f"{name}_{level}_{p}", reset_less=True)
-            for p in range(ceil_div(len(bits), 2))
-        ]
+        above = [Signal(name=f"{name}_{level}_{p}") for p in range(ceil_div(len(bits), 2))]
         for p, node in enumerate(above):
             domain += node.eq(Cat(bits[2 * p : 2 * p + 2]).xor())
         levels.append(above)
@@ -106,7 +103,7 @@ def signed_tree(
                 width = max(len(x), len(y)) + 1
                 below = None if low is None else (low[level - 1][p], low[level - 1][p + 1])
                 total = add(m, platform, x, y, width, signs[(p + 1) * stride], below)
-            node = Signal(signed(width), name=f"{name}_{level}_{p // 2}", reset_less=True)
+            node = Signal(signed(width), name=f"{name}_{level}_{p // 2}")
             domain += node.eq(total)
             above.append(node)
         values = above
@@ -127,7 +124,7 @@ def plain_tree(m: Module, platform: object, values: list[Signal], name: str) -> 
                 total = add3(m, platform, *some, width)
             else:
                 total = add(m, platform, *some, width) if count == 2 else some[0]
-            node = Signal(signed(width), name=f"{name}_{level}_{p}", reset_less=True)
+            node = Signal(signed(width), name=f"{name}_{level}_{p}")
             m.d.sync += node.eq(total)
             above.append(node)
         values = above
@@ -170,7 +167,7 @@ def inverting_tree(
             total = values[p].as_unsigned() ^ signs[p][0].replicate(len(values[p]))
             total = extend(total.as_signed(), width)
             ones.append(p)
-        node = Signal(signed(width), name=f"{name}_1_{p // 2}", reset_less=True)
+        node = Signal(signed(width), name=f"{name}_1_{p // 2}")
         m.d.sync += node.eq(total.as_signed())
         nodes.append(node)
     stage = 1
@@ -181,7 +178,7 @@ def inverting_tree(
             carries, ones = ones[: count - 1], ones[count - 1 :]
             width = max(map(len, some)) + (count - 1).bit_length()
             carry = [signs[table][stage] for table in carries]
-            node = Signal(signed(width), name=f"{name}_{stage + 1}_{p}", reset_less=True)
+            node = Signal(signed(width), name=f"{name}_{stage + 1}_{p}")
             m.d.sync += node.eq(_sum(m, platform, some, carry, width))
             above.append(node)
         nodes = above
