@@ -15,6 +15,7 @@ from lutcore.hw.carry import add, extend
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.fused import fused_add, plain
 from lutcore.hw.tree import (
+    goes_without_reset,
     inverting_tree,
     low_bits,
     plain_tree,
@@ -152,6 +153,7 @@ class Lanes(wiring.Component):
         cfg = self.config
         lanes, rows, depth, group = cfg.lanes, cfg.rows, cfg.depth, cfg.group
 
+        bare = goes_without_reset(platform)
         # Cycle 2: the weights, registered close to the tables.
         weights = Signal(cfg.weight_bits, reset_less=True)
         step = Signal(Step)
@@ -167,8 +169,7 @@ class Lanes(wiring.Component):
                     m.d.sync += weights[place * lanes : (place + 1) * lanes].eq(0)
         control = fixed_delay(m, step, 1 + tree_stages(cfg), "step")
 
-        # Cycle 3: lookups. They and the trees are reset, although they are data: of those that a
-        # level only hands on, synthesis would make shift registers, which take LUTs.
+        # Cycle 3: lookups.
         looked_up: list[list[list]] = [[[] for _ in range(lanes)] for _ in range(rows)]
         signs: list[list] = [[] for _ in range(lanes)]
         for g in range(depth):
@@ -186,15 +187,19 @@ class Lanes(wiring.Component):
                 bits = [weights[(g * group + j) * lanes + n] for j in range(group)]
                 m.d.comb += table.index[n].eq(Cat(bits[: self.index_bits]))
                 if cfg.symmetric:
-                    sign = Signal(name=f"sign_{n}_{g}")
+                    sign = Signal(name=f"sign_{n}_{g}", reset_less=bare)
                     m.d.sync += sign.eq(bits[-1])
                     signs[n].append(sign)
                 for r in range(rows):
-                    value = Signal(table.word.elem_shape, name=f"looked_{r}_{n}_{g}")
+                    value = Signal(
+                        table.word.elem_shape, name=f"looked_{r}_{n}_{g}", reset_less=bare
+                    )
                     m.d.sync += value.eq(table.value[n][r])
                     looked_up[r][n].append(value)
 
-        low = [self._low_bits(m, step.bank, r) if cfg.halved else None for r in range(rows)]
+        low = [
+            self._low_bits(m, platform, step.bank, r) if cfg.halved else None for r in range(rows)
+        ]
         # The sum of each lane and row, and its sign or what is still to be added.
         sums: list[list] = [[None] * lanes for _ in range(rows)]
         final: list[list] = [[None] * lanes for _ in range(rows)]
@@ -202,11 +207,19 @@ class Lanes(wiring.Component):
         for n in range(lanes):
             if cfg.halved:
                 delayed = [
-                    fixed_delay(m, signs[n][g], sign_delay(g, tree_stages(cfg)), f"sign_{n}_{g}")
+                    fixed_delay(
+                        m,
+                        signs[n][g],
+                        sign_delay(g, tree_stages(cfg)),
+                        f"sign_{n}_{g}",
+                        reset_less=bare,
+                    )
                     for g in range(depth)
                 ]
             elif cfg.symmetric:
-                staged = [_stages(m, signs[n][g], stages, f"sign_{n}_{g}") for g in range(depth)]
+                staged = [
+                    _stages(m, signs[n][g], stages, f"sign_{n}_{g}", bare) for g in range(depth)
+                ]
             for r in range(rows):
                 name = f"tree_{r}_{n}"
                 values = looked_up[r][n]
@@ -258,7 +271,7 @@ class Lanes(wiring.Component):
         m.d.comb += self.o_write.eq(after.valid & after.plane_last & after.run_last)
         return m
 
-    def _low_bits(self, m: Module, bank: Value, row: int) -> list[list[Signal]]:
+    def _low_bits(self, m: Module, platform: object, bank: Value, row: int) -> list[list[Signal]]:
         """The lowest bits of a row's lookups, the same for all entries of a table, and sums."""
         depth = self.config.depth
         bits = []
@@ -268,10 +281,10 @@ class Lanes(wiring.Component):
                 m.d.sync += held.bit_select(self.write_address[-1], 1).eq(
                     self.write_data[row * depth + g][0]
                 )
-            looked = Signal(name=f"low_looked_{row}_{g}")
+            looked = Signal(name=f"low_looked_{row}_{g}", reset_less=goes_without_reset(platform))
             m.d.sync += looked.eq(held.bit_select(bank, 1))
             bits.append(looked)
-        return low_bits(m, bits, f"low_tree_{row}")
+        return low_bits(m, platform, bits, f"low_tree_{row}")
 
     def _accumulate(
         self,
@@ -319,10 +332,10 @@ class Lanes(wiring.Component):
         return whole, None
 
 
-def _stages(m: Module, value: Signal, count: int, name: str) -> list[Signal]:
+def _stages(m: Module, value: Signal, count: int, name: str, bare: bool) -> list[Signal]:
     """``value`` and its delays by 1 to ``count`` cycles."""
     found = [value]
     for stage in range(count):
-        found.append(Signal(name=f"{name}_{stage + 1}"))
+        found.append(Signal(name=f"{name}_{stage + 1}", reset_less=bare))
         m.d.sync += found[-1].eq(found[-2])
     return found

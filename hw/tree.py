@@ -10,7 +10,15 @@ from lutcore.hw.carry import add, add3, extend, family
 from lutcore.hw.config import CoreConfig, ceil_div
 from lutcore.hw.fused import Term, fused_add, plain, sum3
 
-__all__ = ["inverting_tree", "low_bits", "plain_tree", "sign_delay", "signed_tree", "tree_stages"]
+__all__ = [
+    "goes_without_reset",
+    "inverting_tree",
+    "low_bits",
+    "plain_tree",
+    "sign_delay",
+    "signed_tree",
+    "tree_stages",
+]
 
 
 def tree_stages(config: CoreConfig) -> int:
@@ -49,7 +57,16 @@ def _registered(level: int, nodes: int) -> bool:
     return level % 2 == 0 or nodes <= 2
 
 
-def low_bits(m: Module, bits: list[Signal], name: str) -> list[list[Signal]]:
+def goes_without_reset(platform: object) -> bool:
+    """Whether data registers of lanes and trees go without a reset.
+
+    A reset keeps synthesis for 7-series from making shift registers, which take LUTs, of those that
+    are only handed on. ECP5 has none, so there it would only cost routing.
+    """
+    return family(platform) == "ecp5"
+
+
+def low_bits(m: Module, platform: object, bits: list[Signal], name: str) -> list[list[Signal]]:
     """The lowest bit of every node of `signed_tree`, by level from ``bits``, those of its values.
 
     Signs do not change it, so that it is the same for all lanes of a row.
@@ -58,7 +75,10 @@ def low_bits(m: Module, bits: list[Signal], name: str) -> list[list[Signal]]:
     while len(bits) > 1:
         level = len(levels)
         domain = m.d.sync if _registered(level, len(bits)) else m.d.comb
-        above = [Signal(name=f"{name}_{level}_{p}") for p in range(ceil_div(len(bits), 2))]
+        above = [
+            Signal(name=f"{name}_{level}_{p}", reset_less=goes_without_reset(platform))
+            for p in range(ceil_div(len(bits), 2))
+        ]
         for p, node in enumerate(above):
             domain += node.eq(Cat(bits[2 * p : 2 * p + 2]).xor())
         levels.append(above)
@@ -103,7 +123,11 @@ def signed_tree(
                 width = max(len(x), len(y)) + 1
                 below = None if low is None else (low[level - 1][p], low[level - 1][p + 1])
                 total = add(m, platform, x, y, width, signs[(p + 1) * stride], below)
-            node = Signal(signed(width), name=f"{name}_{level}_{p // 2}")
+            node = Signal(
+                signed(width),
+                name=f"{name}_{level}_{p // 2}",
+                reset_less=goes_without_reset(platform),
+            )
             domain += node.eq(total)
             above.append(node)
         values = above
@@ -124,7 +148,9 @@ def plain_tree(m: Module, platform: object, values: list[Signal], name: str) -> 
                 total = add3(m, platform, *some, width)
             else:
                 total = add(m, platform, *some, width) if count == 2 else some[0]
-            node = Signal(signed(width), name=f"{name}_{level}_{p}")
+            node = Signal(
+                signed(width), name=f"{name}_{level}_{p}", reset_less=goes_without_reset(platform)
+            )
             m.d.sync += node.eq(total)
             above.append(node)
         values = above
@@ -167,7 +193,9 @@ def inverting_tree(
             total = values[p].as_unsigned() ^ signs[p][0].replicate(len(values[p]))
             total = extend(total.as_signed(), width)
             ones.append(p)
-        node = Signal(signed(width), name=f"{name}_1_{p // 2}")
+        node = Signal(
+            signed(width), name=f"{name}_1_{p // 2}", reset_less=goes_without_reset(platform)
+        )
         m.d.sync += node.eq(total.as_signed())
         nodes.append(node)
     stage = 1
@@ -178,7 +206,11 @@ def inverting_tree(
             carries, ones = ones[: count - 1], ones[count - 1 :]
             width = max(map(len, some)) + (count - 1).bit_length()
             carry = [signs[table][stage] for table in carries]
-            node = Signal(signed(width), name=f"{name}_{stage + 1}_{p}")
+            node = Signal(
+                signed(width),
+                name=f"{name}_{stage + 1}_{p}",
+                reset_less=goes_without_reset(platform),
+            )
             m.d.sync += node.eq(_sum(m, platform, some, carry, width))
             above.append(node)
         nodes = above

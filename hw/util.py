@@ -22,10 +22,14 @@ def first_at(levels: Value, level: Value) -> Value:
     return levels.bit_select(level, 1)
 
 
-def fixed_delay(m: Module, value: Any, cycles: int, name: str) -> Any:
-    """``value`` (of any shape) delayed by ``cycles`` in the domain ``sync``."""
+def fixed_delay(m: Module, value: Any, cycles: int, name: str, *, reset_less: bool = False) -> Any:
+    """``value`` (of any shape) delayed by ``cycles`` in the domain ``sync``.
+
+    With ``reset_less`` it is data, of which something else says whether it is valid: a reset would
+    cost routing, and nobody could see it.
+    """
     for index in range(cycles):
-        stage = Signal(value.shape(), name=f"{name}_{index + 1}")
+        stage = Signal(value.shape(), name=f"{name}_{index + 1}", reset_less=reset_less)
         m.d.sync += stage.eq(value)
         value = stage
     return value
