@@ -155,7 +155,7 @@ class Lanes(wiring.Component):
 
         bare = goes_without_reset(platform)
         # Cycle 2: the weights, registered close to the tables.
-        weights = Signal(cfg.weight_bits, reset_less=True)
+        weights = Signal(cfg.weight_bits, reset_less=bare)
         step = Signal(Step)
         m.d.sync += step.eq(self.step)
         with m.If(self.step.valid):
