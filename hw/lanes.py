@@ -154,7 +154,8 @@ class Lanes(wiring.Component):
         lanes, rows, depth, group = cfg.lanes, cfg.rows, cfg.depth, cfg.group
 
         bare = goes_without_reset(platform)
-        # Cycle 2: the weights, registered close to the tables.
+        # Cycle 2: the weights, registered close to the tables. Without a reset CXXRTL would take
+        # the register bit by bit, and C++ compilers give up on so deep a concatenation.
         weights = Signal(cfg.weight_bits, reset_less=bare)
         step = Signal(Step)
         m.d.sync += step.eq(self.step)
