@@ -50,7 +50,7 @@ class SignedTree(BaselineArray):
         sums: list[list[Value]] = [[] for _ in signs]
         for r, lines in enumerate(self.activation_lines(m)):
             xs: list[Any] = [line.at(1) for line in lines]
-            low = low_bits(m, [x[0] for x in xs], f"low_{r}")
+            low = low_bits(m, platform, [x[0] for x in xs], f"low_{r}")
             high: list[Any] = [x[1:].as_signed() for x in xs]
             for n, lane_sums in enumerate(sums):
                 tree = signed_tree(m, platform, high, signs[n], low, f"tree_{n}_{r}")

@@ -116,7 +116,7 @@ class TableMux(BaselineArray):
                 table = _registered(m, _signed_sums(xs), f"entry_{r}_{g}")
                 entries.append([entry[1:].as_signed() for entry in table])
                 low.append(Line(m, table[0][0], f"low_{r}_{g}").at(1))
-            levels = low_bits(m, low, f"low_tree_{r}")
+            levels = low_bits(m, platform, low, f"low_tree_{r}")
             for n, lane_sums in enumerate(sums):
                 values = []
                 for g, columns in enumerate(tables):
