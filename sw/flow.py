@@ -40,6 +40,9 @@ from lutcore.sw.flow_units import load_activations, load_weights, store
 
 __all__ = ["Flow"]
 
+#: `Flow`, which to a type checker is another class here than where the units import it.
+_Machine = Any
+
 
 @dataclass
 class _Active:
@@ -331,25 +334,25 @@ def _loop(fields: Mapping[str, int]) -> Loop:
     )
 
 
-def _ldw(flow: Flow, number: int, fields: dict[str, int], nest: Nest) -> dict[str, Steps]:
+def _ldw(flow: _Machine, number: int, fields: dict[str, int], nest: Nest) -> dict[str, Steps]:
     return {"ldw": load_weights(flow, number, fields, nest)}
 
 
-def _ldx(flow: Flow, number: int, fields: dict[str, int], nest: Nest) -> dict[str, Steps]:
+def _ldx(flow: _Machine, number: int, fields: dict[str, int], nest: Nest) -> dict[str, Steps]:
     return {"ldx": load_activations(flow, number, fields, nest)}
 
 
-def _mma(flow: Flow, number: int, fields: dict[str, int], nest: Nest) -> dict[str, Steps]:
+def _mma(flow: _Machine, number: int, fields: dict[str, int], nest: Nest) -> dict[str, Steps]:
     return Chain(flow, number, fields, nest).parts()
 
 
-def _sty(flow: Flow, number: int, fields: dict[str, int], nest: Nest) -> dict[str, Steps]:
+def _sty(flow: _Machine, number: int, fields: dict[str, int], nest: Nest) -> dict[str, Steps]:
     del fields
     return {"store": store(flow, number, nest)}
 
 
 #: What each unit's instruction starts: coroutines, by name.
-_PARTS: dict[Unit, Callable[[Flow, int, dict[str, int], Nest], dict[str, Steps]]] = {
+_PARTS: dict[Unit, Callable[[_Machine, int, dict[str, int], Nest], dict[str, Steps]]] = {
     Unit.LDW: _ldw,
     Unit.LDX: _ldx,
     Unit.MMA: _mma,

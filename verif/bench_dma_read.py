@@ -149,7 +149,8 @@ class DmaReadBench(UnitBench):
         return ask
 
     def _ports(self, stream: str, number: int) -> tuple[str, str, str]:
-        return tuple(f"{stream}__{number}__{part}" for part in ("valid", "ready", "payload"))
+        name = f"{stream}__{number}"
+        return f"{name}__valid", f"{name}__ready", f"{name}__payload"
 
     def taker(self, number: int):
         """Takes the beats of a client and checks them."""

@@ -66,7 +66,7 @@ class _Late:
 
     def __init__(self, clock: Any, source: random.Random) -> None:
         self.clock, self.random = clock, source
-        self.latency = (0, 0)
+        self.latency: tuple[int, int] = (0, 0)
 
     async def __call__(self) -> None:
         cycles = self.random.randint(*self.latency)

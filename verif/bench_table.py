@@ -1,5 +1,7 @@
 """The precompute unit: whole instructions, under pressure on every side."""
 
+import dataclasses
+
 import cocotb
 import numpy as np
 
@@ -212,7 +214,7 @@ async def refusals(dut):
         body = source.choice(case.bodies)
         n = source.choice([body.n, config.tiles // planes, config.tiles // planes + 1])
         k = source.choice([body.k, config.run, config.run + 1])
-        body = Body(**vars(body) | {"n": n, "k": k})
+        body = dataclasses.replace(body, n=n, k=k)
         bench.case = case
         bench.set_layer()
         bench["x_available"].set(1)

@@ -121,7 +121,8 @@ class CoreBench:
         # The ports ask the bench, so that a memory can be replaced between two programs.
         ports = (dut.aclk, dut.aresetn, self, self._stall_source)
         self.read_port, self.write_port = read_port(bus.read, *ports), write_port(bus.write, *ports)
-        self.host = AxiLiteMaster(
+        # Of what it answers, the library says no more than `object`.
+        self.host: Any = AxiLiteMaster(
             AxiLiteBus.from_prefix(dut, "s_axi"), dut.aclk, dut.aresetn, reset_active_level=False
         )
         self.monitor = AxiMonitor(dut, config) if monitor else None
@@ -207,7 +208,7 @@ class CoreBench:
     # Host ------------------------------------------------------------------------------------
 
     async def write_register(
-        self, name: str, value: int, expected: AxiResp | None = AxiResp.OKAY
+        self, name: str, value: int, expected: int | None = AxiResp.OKAY
     ) -> AxiResp:
         """Write a register, and check the response unless `expected` is None."""
         response = await self.host.write(CSRS[name].offset, value.to_bytes(4, "little"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from lutcore.hw.isa import Cause
 from lutcore.sw.errors import LutcoreError
@@ -95,7 +96,8 @@ def _core_points() -> list[Point]:
 @cache
 def points() -> dict[str, Point]:
     """All declared points by name."""
-    declared = _core_points()
+    # `Any`: to a type checker, that module's points are of another class than those here.
+    declared: list[Any] = _core_points()
     declared.append(
         Point(
             "cause",

@@ -153,7 +153,7 @@ class FaultBench(CoreBench):
 
     def user_of(self, region: Region | None) -> int:
         """Number of the victim's instruction that reads or writes a region other than its own."""
-        users = {
+        users: dict[Region | None, Opcode] = {
             Region.WEIGHTS: Opcode.LDW,
             Region.ACTIVATIONS: Opcode.LDX,
             Region.RESULTS: Opcode.STY,

@@ -74,7 +74,7 @@ def kinds_of(config: CoreConfig) -> list[tuple[Kind, int]]:
     """Every kind and number of bits that a core computes."""
     counts = range(1, config.planes + 1)
     found: list[tuple[Kind, int]] = [("affine", bits) for bits in counts]
-    found += [("planes", bits) for bits in counts]
+    found.extend(("planes", bits) for bits in counts)
     if config.ternary or config.planes >= TERNARY_BITS:
         found.append(("ternary", TERNARY_BITS))
     return found

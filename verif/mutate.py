@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Literal
 
 import numpy as np
@@ -152,7 +153,7 @@ class Regression:
     @staticmethod
     def _collect(
         receiver: Connection,
-        process: multiprocessing.process.BaseProcess,
+        process: BaseProcess,
         number: int,
         mutant: Mutant,
         ready: Sequence[object],
@@ -172,6 +173,6 @@ class Regression:
 
 
 #: Process, number and fault, start.
-_Running = tuple[multiprocessing.process.BaseProcess, int, Mutant, float]
+_Running = tuple[BaseProcess, int, Mutant, float]
 #: What shows a fault; any other exception is an error of the regression itself.
 _SIGNS = (Killed, RtlProtocolError, CsrError)

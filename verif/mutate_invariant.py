@@ -220,10 +220,9 @@ class Miter:
             register = self.differing.get(cell, _Register(width))
             rest = [bit for bit in range(width) if bit not in register.bits]
             if rest:
-                pair = (_join(f"{signal} [{bit}]" for bit in rest) for signal in sides)
-                yield self._shown(
-                    text, "reg", cell, *self._same(text, ("reg", cell), *pair, len(rest))
-                )
+                left, right = (_join(f"{signal} [{bit}]" for bit in rest) for signal in sides)
+                same = self._same(text, ("reg", cell), left, right, len(rest))
+                yield self._shown(text, "reg", cell, *same)
             if register.conditions:
                 agree = _agree(text, register, *sides)
                 values = {o: then[0][f"cut:{o}:D"] for o, _, _ in register.conditions}

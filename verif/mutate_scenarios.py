@@ -7,7 +7,7 @@ import numpy as np
 from lutcore.hw.csr import CSRS, ID_VALUE, Control, Status
 from lutcore.hw.csr_file import MAP_VERSION
 from lutcore.hw.isa import ISA_VERSION
-from lutcore.sw.layer import QuantLayer
+from lutcore.sw.layer import Kind, QuantLayer
 from lutcore.verif.layers import Case
 from lutcore.verif.mutate_bench import Bench, Scenario, every, scenario
 from lutcore.verif.mutate_host import Host
@@ -178,12 +178,13 @@ def _large_jobs(bench: Bench) -> list[Job]:
     config, numbers = bench.config, bench.jobs.numbers("large")
     limits = np.iinfo(config.activation)
     jobs = []
-    for n, k, rows, group_size, kind, wide in (
+    shapes: tuple[tuple[int, int, int, int, Kind, bool], ...] = (
         (13 * config.lanes - 3, 64, config.rows, 32, "affine", False),
         (2 * config.lanes, 701, config.rows + 1, 64, "affine", True),
         (3 * config.lanes + 1, 96, 8 * config.rows + 1, 20, "planes", False),
         (config.lanes, 300, 1, 300, "planes", True),
-    ):
+    )
+    for n, k, rows, group_size, kind, wide in shapes:
         bits, groups = config.planes, -(-k // group_size)
         if kind == "affine":
             codes = numbers.integers(0, 1 << bits, (n, k)).astype(np.uint8)

@@ -7,6 +7,7 @@ of its columns. A run's first step (see the proofs of the lanes) begins the indu
 """
 
 from functools import partial
+from typing import Any
 
 from amaranth.hdl import Const, Mux, Signal, Value, signed
 
@@ -116,7 +117,8 @@ _FIRST = Break(_LANES, "with m.If(control.run_first)", "with m.If(1)", "every st
 
 
 def _property(name: str, twin: Break, **keys) -> Property:
-    base = {"rows": 1, "lanes": 8, "group": 2, "depth": 1, "planes": 1, "bus_width": 32, "tiles": 2}
+    base: dict[str, Any] = {"rows": 1, "lanes": 8, "group": 2, "depth": 1, "planes": 1}
+    base |= {"bus_width": 32, "tiles": 2}
     config = CoreConfig(**(base | keys))
     return Property(
         name=f"accumulator-{name}",

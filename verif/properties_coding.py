@@ -8,6 +8,7 @@ Entries are linear in the activations, so equal factors are equal dot products f
 
 from functools import partial
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -79,7 +80,7 @@ def _check(config: CoreConfig) -> int:
 
 
 def _property(name: str, twin: Break, **keys) -> Property:
-    base = {"rows": 1, "lanes": 8, "planes": 2, "bus_width": 32, "tiles": 2}
+    base: dict[str, Any] = {"rows": 1, "lanes": 8, "planes": 2, "bus_width": 32, "tiles": 2}
     config = CoreConfig(**(base | keys))
     return Property(
         name=f"coding-{name}-k{config.group}-g{config.depth}",

@@ -175,8 +175,8 @@ def _property(config: CoreConfig, twin: Break, *, ternary: bool = False, quick: 
 
 
 def _config(form: str, group: int, **more) -> CoreConfig:
-    keys = {"rows": 1, "lanes": 8, "depth": 1, "planes": 1, "bus_width": 32, "tiles": 2}
-    keys |= more
+    keys: dict[str, Any] = {"rows": 1, "lanes": 8, "depth": 1, "planes": 1, "bus_width": 32}
+    keys |= {"tiles": 2} | more
     return CoreConfig(table_form=form, group=group, **keys)
 
 

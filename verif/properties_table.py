@@ -8,6 +8,7 @@ made: the factors of neighbours differ in one place), and fits its bits.
 
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 from amaranth.hdl import Array, Const, Mux, Signal, Value, signed
 
@@ -171,7 +172,8 @@ def _property(config: CoreConfig, ternary: bool, twin: Break, quick: bool = Fals
 
 def _properties() -> list[Property]:
     def config(form: str, group: int, **more) -> CoreConfig:
-        keys = {"rows": 1, "lanes": 8, "depth": 1, "planes": 1, "bus_width": 32, "tiles": 2} | more
+        keys: dict[str, Any] = {"rows": 1, "lanes": 8, "depth": 1, "planes": 1}
+        keys |= {"bus_width": 32, "tiles": 2} | more
         return CoreConfig(table_form=form, group=group, **keys)
 
     found = []

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from amaranth.back import rtlil
+from amaranth.back import rtlil  # pyright: ignore[reportAttributeAccessIssue]
 
 from lutcore.sw.errors import LutcoreError
 from lutcore.verif.prove_model import Closed, Model

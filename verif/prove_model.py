@@ -104,15 +104,15 @@ class Model:
 
     def given(self, condition: Any) -> None:
         """Only what fulfils this is looked at."""
-        self.m.d.comb += Assume(condition)
+        self.m.d.comb += Assume(condition, None)
 
     def claim(self, condition: Any, name: str) -> None:
         """This holds in every cycle."""
-        self.m.d.comb += Assert(self.named(condition, f"claim_{name}"))
+        self.m.d.comb += Assert(self.named(condition, f"claim_{name}"), None)
 
     def reachable(self, condition: Any, name: str) -> None:
         """This happens in some run: what is claimed of it is not claimed of nothing."""
-        self.m.d.comb += Cover(self.named(condition, f"reach_{name}"))
+        self.m.d.comb += Cover(self.named(condition, f"reach_{name}"), None)
 
     def holds_until_taken(self, source: Any) -> Value:
         """That an offer that was not taken stands, with the same payload."""

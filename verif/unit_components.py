@@ -1,6 +1,7 @@
 """The units under test as components of their own, wired as they are in the core."""
 
 from collections.abc import Callable
+from typing import Any
 
 from amaranth.hdl import Module, Value
 from amaranth.lib import data, stream, wiring
@@ -21,6 +22,8 @@ from lutcore.hw.table import TableUnit
 from lutcore.hw.util import State
 
 __all__ = ["COMPONENTS", "Csrs", "DmaRead", "DmaWrite", "unit_verilog"]
+
+# Members are made from signatures, which a type checker does not see: components are `Any` here.
 
 _REQUEST = data.StructLayout({"offset": ADDRESS_WIDTH, "length": BEATS_WIDTH})
 
@@ -62,14 +65,15 @@ class DmaRead(wiring.Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Module:
+    def elaborate(self: Any, platform: object) -> Module:
         m = Module()
         m.submodules.master = master = self.master
         wiring.connect(m, wiring.flipped(self.bus), master.bus)
         for client, (request, response) in enumerate(
             zip(self.requests, self.responses, strict=True)
         ):
-            m.submodules[f"window_{client}"] = window = Window(master.bus_width)
+            window: Any = Window(master.bus_width)
+            m.submodules[f"window_{client}"] = window
             wiring.connect(m, wiring.flipped(request), window.i)
             wiring.connect(m, window.o, master.commands[client])
             wiring.connect(m, master.responses[client], wiring.flipped(response))
@@ -125,10 +129,11 @@ class DmaWrite(wiring.Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Module:
+    def elaborate(self: Any, platform: object) -> Module:
         m = Module()
         m.submodules.master = master = self.master
-        m.submodules.window = window = Window(master.bus_width, lengths="bytes")
+        window: Any = Window(master.bus_width, lengths="bytes")
+        m.submodules.window = window
         wiring.connect(m, wiring.flipped(self.bus), master.bus)
         wiring.connect(m, wiring.flipped(self.request), window.i)
         wiring.connect(m, window.o, master.command)
@@ -159,7 +164,7 @@ class Csrs(wiring.Component):
     """
 
     def __init__(self, config: CoreConfig) -> None:
-        self.file = CsrFile(config)
+        self.file: Any = CsrFile(config)
         super().__init__(
             {
                 "axi": In(Axi4Lite(12)),
@@ -177,10 +182,11 @@ class Csrs(wiring.Component):
             }
         )
 
-    def elaborate(self, platform: object) -> Module:
+    def elaborate(self: Any, platform: object) -> Module:
         m = Module()
         m.submodules.file = file = self.file
-        m.submodules.counters = counters = CounterBank()
+        counters: Any = CounterBank()
+        m.submodules.counters = counters
         wiring.connect(m, wiring.flipped(self.axi), file.axi)
         states = [self.states[unit] for unit in range(len(COUNTER_UNITS))]
         extra = {name: self.extra[bit] for bit, name in enumerate(EXTRA_COUNTERS)}
@@ -217,5 +223,6 @@ COMPONENTS: dict[str, Callable[[CoreConfig], wiring.Component]] = {
 def unit_verilog(unit: str, config: CoreConfig) -> str:
     """Verilog of a unit, module ``lutcore_<unit>``, with a port for each member's signal."""
     component = COMPONENTS[unit](config)
-    values = [Value.cast(value) for *_, value in component.signature.flatten(component)]
-    return component_verilog(component, f"lutcore_{unit}", [v for v in values if len(v)])
+    values = [value for *_, value in component.signature.flatten(component)]
+    ports = [value for value in values if len(Value.cast(value))]
+    return component_verilog(component, f"lutcore_{unit}", ports)

@@ -69,4 +69,4 @@ def codec(shape: Any) -> Codec:
         plain = Shape.cast(shape)
         return Codec(plain.width, plain.signed, None, False)
     parts = tuple(_Part(key, field.offset, codec(field.shape)) for key, field in layout)
-    return Codec(layout.size, False, parts, isinstance(layout, data.ArrayLayout))
+    return Codec(layout.as_shape().width, False, parts, isinstance(layout, data.ArrayLayout))

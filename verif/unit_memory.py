@@ -31,8 +31,8 @@ class Pace:
     @classmethod
     def draw(cls, source: random.Random) -> "Pace":
         """A random one."""
-        pressures = (draw_pressure(source) for _ in range(3))
-        return cls(*pressures, source.choice([0, 0, 5, 40]))
+        address, data, answer = (draw_pressure(source) for _ in range(3))
+        return cls(address, data, answer, source.choice([0, 0, 5, 40]))
 
 
 class _Memory:
