@@ -12,7 +12,7 @@ from lutcore.hw import ternary
 from lutcore.hw.array import ArrayUnit
 from lutcore.hw.config import CoreConfig, ceil_div
 from lutcore.hw.export import component_verilog
-from lutcore.hw.table import SetTag, TableFill
+from lutcore.hw.table import TableFill, set_tag
 
 __all__ = ["LutArray", "Use", "array_verilog", "measure_use"]
 
@@ -173,7 +173,7 @@ class _Run:
                 }
                 x = self.x[group, step * self.step :][: self.step]
                 for j in range(self.table_columns):
-                    ctx.set(fill.i.payload.tag, SetTag.const(tag))
+                    ctx.set(fill.i.payload.tag, set_tag(self.config).const(tag))
                     for g in range(self.config.depth):
                         ctx.set(fill.i.payload.a[g], int(x[g * self.table_columns + j]))
                     ctx.set(fill.i.valid, 1)

@@ -18,8 +18,8 @@ from amaranth.lib.wiring import In, Out
 from lutcore.hw.buffers import read_signature
 from lutcore.hw.config import CoreConfig, ceil_div
 from lutcore.hw.isa import INSTRUCTIONS, Opcode
-from lutcore.hw.lanes import Lanes, Step
-from lutcore.hw.table import SetTag
+from lutcore.hw.lanes import Lanes, step_layout
+from lutcore.hw.table import set_tag
 from lutcore.hw.util import State
 
 __all__ = ["ArrayUnit"]
@@ -47,7 +47,7 @@ class ArrayUnit(wiring.Component):
             {
                 "layer": In(INSTRUCTIONS[Opcode.LAYER].layout),
                 "start": In(1),
-                "i": In(stream.Signature(SetTag)),
+                "i": In(stream.Signature(set_tag(config))),
                 "release": Out(1),
                 "write_enable": In(1),
                 "write_address": In(self.lanes.index_bits + 1),
@@ -148,7 +148,7 @@ class ArrayUnit(wiring.Component):
         m.d.sync += single.eq(self.issue & set_last & (entry == 0) & (plane == 0))
         m.d.sync += credit.eq(credit + self.o_pop - (self.issue & finishing))
 
-        issued = Signal(Step)
+        issued = Signal(step_layout(cfg))
         m.d.sync += [
             issued.valid.eq(self.issue),
             issued.bank.eq(bank),

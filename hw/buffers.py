@@ -126,9 +126,9 @@ class BufferReader(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        slot = Signal()
-        word = Signal.like(self.seek_word)
-        part = Signal(range(max(2, self.per_word)))
+        slot = Signal(reset_less=True)
+        word = Signal.like(self.seek_word, reset_less=True)
+        part = Signal(range(self.per_word), reset_less=True)
         part_read = Signal.like(part)
         wraps = part == self.per_word - 1
         available = (self.port.writer_slot != slot) | (self.port.writer_count > word)

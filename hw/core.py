@@ -157,7 +157,7 @@ class _Engine(wiring.Component):
             m.submodules[f"nest_{name}"] = nest
             layout = INSTRUCTIONS[unit.opcode].layout
             held = Signal(layout, name=f"{name}_fields", reset_less=True)
-            number = Signal(16, name=f"{name}_number")
+            number = Signal(16, name=f"{name}_number", reset_less=True)
             now = data.View(layout, fetch.word)
             m.d.comb += [
                 nest.push.valid.eq(fetch.loop_valid[unit]),
@@ -322,7 +322,7 @@ class _Engine(wiring.Component):
         sized = Cat(fetch.start[unit] for unit in (Unit.LDW, Unit.MMA, Unit.STY)).any()
         unfit = (sized & (fetch.layer.planes == 0)) | (fetch.loop_valid[Unit.MMA] & fetch.loop.auto)
         # Bases are looked at together with the program's length and fingerprint.
-        checking = Signal()
+        checking = Signal(reset_less=True)
         m.d.sync += checking.eq(self.launch)
         over = tokens.overflow
         free_over = Cat(over[Token[f"{n}_FREE"]] for n in "WSXB").any()

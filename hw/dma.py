@@ -99,9 +99,10 @@ class Window(wiring.Component):
         whole = self.lengths == "beats"
         # The end is counted in the unit of the length.
         unit = shift if whole else 0
-        end = Signal(max(32 - unit, BEATS_WIDTH) + 1)
-        outside = Signal()
-        command = self.o.payload
+        end = Signal(max(32 - unit, BEATS_WIDTH) + 1, reset_less=True)
+        outside = Signal(reset_less=True)
+        command = Signal(command_layout(), reset_less=True)
+        m.d.comb += self.o.payload.eq(command)
         aligned = Cat(Const(0, shift), offset[shift:])
 
         with m.FSM():
@@ -457,7 +458,7 @@ class WriteMaster(wiring.Component):
         wiring.connect(m, wiring.flipped(self.command), splitter.commands[0])
 
         active = Signal()  # beats of an issued burst are still to come
-        left = Signal(range(self.burst))  # behind the next one
+        left = Signal(range(self.burst), reset_less=True)  # behind the next one
         unanswered = Signal(range(self.outstanding + 1))
         answered = Signal()
         free = Signal()

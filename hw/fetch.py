@@ -133,18 +133,18 @@ class Fetch(wiring.Component):
         m.submodules.memory = memory = Memory(shape=INSTRUCTION_BITS, depth=PROGRAM_MAX, init=[])
         write, read = memory.write_port(), memory.read_port()
 
-        index = Signal(range(PROGRAM_MAX + 1))
-        count = Signal(range(PROGRAM_MAX + 1))
+        index = Signal(range(PROGRAM_MAX + 1), reset_less=True)
+        count = Signal(range(PROGRAM_MAX + 1), reset_less=True)
         m.d.comb += self.instruction.eq(index)
 
         # Words of 128 bits from beats: several beats to a word, or several words to a beat.
         gathered = Signal(INSTRUCTION_BITS, reset_less=True)
-        has_word = Signal()
+        has_word = Signal(reset_less=True)
         next_word = Signal()
         per_word = max(1, INSTRUCTION_BITS // cfg.bus_width)
         per_beat = max(1, cfg.bus_width // INSTRUCTION_BITS)
         receiving = Signal()
-        part = Signal(range(max(per_word, per_beat, 2)))
+        part = Signal(range(max(per_word, per_beat)), reset_less=True)
         if per_word > 1:
             m.d.comb += self.i.ready.eq(receiving & ~has_word)
             with m.If(self.i.valid & self.i.ready):
@@ -183,7 +183,10 @@ class Fetch(wiring.Component):
         m.d.comb += self.receiving.eq(whole_beats & ~(per_beat - 1))
 
         # Checking.
-        pending = [Signal(range(LOOP_LEVELS + 2), name=f"loops_{u.name.lower()}") for u in Unit]
+        pending = [
+            Signal(range(LOOP_LEVELS + 1), name=f"loops_{u.name.lower()}", reset_less=True)
+            for u in Unit
+        ]
         opcode = gathered[:8]
         last = index + 1 == count
         cause = Signal(8)

@@ -6,7 +6,7 @@ no adder of its own. The relative signs are what the weights' image holds: no lo
 Cores with ternary tables have plain signs in the image, and a tree that inverts in its first level.
 """
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -25,20 +25,19 @@ from lutcore.hw.tree import (
 )
 from lutcore.hw.util import fixed_delay
 
-__all__ = ["Lanes", "LookupTable", "Step"]
+__all__ = ["Lanes", "LookupTable", "step_layout"]
 
 
-class Step(data.Struct):
+def step_layout(config: CoreConfig) -> data.StructLayout:
     """Control of one array step; travels down the pipeline with its weights."""
-
-    valid: unsigned(1)
-    bank: unsigned(1)
-    plane_first: unsigned(1)
-    plane_last: unsigned(1)
-    run_first: unsigned(1)
-    run_last: unsigned(1)
-    entry: unsigned(6)  # accumulator
-    signs: unsigned(32)  # tables whose sign bit counts; see SetTag
+    flags = ("valid", "bank", "plane_first", "plane_last", "run_first", "run_last")
+    return data.StructLayout(
+        {
+            **dict.fromkeys(flags, 1),
+            "entry": range(max(2, config.tiles)),  # accumulator
+            "signs": config.depth,  # tables whose sign bit counts; see set_tag
+        }
+    )
 
 
 class LookupTable(wiring.Component):
@@ -136,7 +135,7 @@ class Lanes(wiring.Component):
         self.index_bits = (config.entries - 1).bit_length()
         super().__init__(
             {
-                "step": In(Step),
+                "step": In(step_layout(config)),
                 "weights": In(config.weight_bits),
                 "write_enable": In(1),
                 "write_address": In(self.index_bits + 1),
@@ -157,7 +156,7 @@ class Lanes(wiring.Component):
         # Cycle 2: the weights, registered close to the tables. Without a reset CXXRTL would take
         # the register bit by bit, and C++ compilers give up on so deep a concatenation.
         weights = Signal(cfg.weight_bits, reset_less=bare)
-        step = Signal(Step)
+        step = Signal(step_layout(cfg))
         m.d.sync += step.eq(self.step)
         with m.If(self.step.valid):
             m.d.sync += weights.eq(self.weights)
@@ -232,7 +231,7 @@ class Lanes(wiring.Component):
                 else:
                     sums[r][n] = plain_tree(m, platform, values, name)
 
-        after = Signal(Step)
+        after = Signal(step_layout(cfg))
         m.d.sync += after.eq(control)
         for r in range(rows):
             whole = [

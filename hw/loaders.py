@@ -8,18 +8,18 @@ buffers.
 
 from math import gcd
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.config import CoreConfig, ceil_div
 from lutcore.hw.isa import INSTRUCTIONS, Opcode
+from lutcore.hw.loops import EXTENT_BITS
 from lutcore.hw.nest import body_layout
 from lutcore.hw.util import State, first_at
 
 __all__ = [
     "ActivationLoader",
-    "BlockTag",
     "Unpacker",
     "WeightLoader",
     "command_layout",
@@ -46,14 +46,19 @@ def write_signature(width: int, piece: int, slot_words: int) -> wiring.Signature
     )
 
 
-class BlockTag(data.Struct):
+def block_tag(config: CoreConfig) -> data.StructLayout:
     """What the sink of LDW has to know of a block."""
-
-    bias_beats: unsigned(24)
-    scale_beats: unsigned(24)
-    code_beats: unsigned(24)
-    columns: unsigned(20)
-    words: unsigned(8)  # words of the weight buffer per step: tiles * planes
+    return data.StructLayout(
+        {
+            "bias_beats": range(config.bias_words * 32 // config.bus_width + 1),
+            "scale_beats": range(
+                config.scale_words * config.scale_lanes * 16 // config.bus_width + 2
+            ),
+            "code_beats": range(config.weight_words * config.weight_bits // config.bus_width + 2),
+            "columns": EXTENT_BITS,
+            "words": range(config.tiles * config.planes + 1),  # of the weight buffer, per step
+        }
+    )
 
 
 class Unpacker(wiring.Component):
@@ -84,7 +89,7 @@ class Unpacker(wiring.Component):
                 "start": In(1),
                 "columns": In(20),
                 "group_size": In(17),
-                "words": In(8),
+                "words": In(range(config.tiles * config.planes + 1)),
                 "i": In(stream.Signature(config.bus_width)),
                 "write_enable": Out(self.groups),
                 "write_word": Out((config.weight_words - 1).bit_length()),
@@ -104,14 +109,14 @@ class Unpacker(wiring.Component):
         per_beat = cfg.bus_width // unit
         capacity = self.piece // unit + per_beat
         hold = Signal(capacity * unit, reset_less=True)
-        level = Signal(range(capacity + 1))
+        level = Signal(range(capacity + 1), reset_less=True)
 
-        run_left = Signal(20)  # columns of the run, this step included
-        rest = Signal(20)  # columns behind the run
-        word = Signal(8)  # of the step
-        slices_left = Signal(range(cfg.step + 1))  # of the word
-        group = Signal(range(max(2, self.groups)))
-        address = Signal((cfg.weight_words - 1).bit_length() + 1)
+        run_left = Signal(20, reset_less=True)  # columns of the run, this step included
+        rest = Signal(20, reset_less=True)  # columns behind the run
+        word = Signal(len(self.words), reset_less=True)  # of the step
+        slices_left = Signal(range(cfg.step + 1), reset_less=True)  # of the word
+        group = Signal(range(self.groups), reset_less=True)
+        address = Signal((cfg.weight_words - 1).bit_length() + 1, reset_less=True)
 
         def slices_of(run_size):
             return Mux(run_size > cfg.step, cfg.step, run_size)
@@ -267,22 +272,28 @@ class WeightLoader(wiring.Component):
             return (byte_count + (cfg.beat_bytes - 1)) >> beat_shift
 
         # Requester -------------------------------------------------------------------------
-        groups = Signal(17)
-        counted = Signal(20)
-        tiles = body.n[:7]
-        planes_total = Signal(11)  # tiles * planes
-        lines = Signal(4)  # of a chunk
-        places = Signal(31)  # of all the words of a step, over all steps
-        scale_lines = Signal(36)
-        tag = Signal(BlockTag)
+        most_tiles = range(cfg.tiles + 1)
+        groups = Signal(range(cfg.scale_words + 1), reset_less=True)
+        counted = Signal(EXTENT_BITS, reset_less=True)
+        tiles = Signal(most_tiles)
+        planes_total = Signal(range(cfg.tiles * cfg.planes + 1), reset_less=True)
+        lines = Signal(range(2 * (cfg.planes + 1) + 1))  # of a chunk and a group
+        places = Signal(
+            len(planes_total) + EXTENT_BITS, reset_less=True
+        )  # of words, over all steps
+        lines_most = (1 << len(groups)) * cfg.tiles * 2 * (cfg.planes + 1) * cfg.chunks
+        scale_lines = Signal(range(lines_most), reset_less=True)
+        layout = block_tag(cfg)
+        tag = Signal(layout, reset_less=True)
         with_scales, with_bias = Signal(), Signal()
-        total = Signal(26)
+        total = Signal(len(self.command.payload.beats), reset_less=True)
         m.d.comb += [
             with_scales.eq(first_at(body.first, fields.scale_level)),
             with_bias.eq(layer.bias & first_at(body.first, fields.bias_level)),
-            lines.eq((Mux(layer.per_plane, layer.planes, 1) + layer.offset)[:4]),
+            tiles.eq(body.n),
+            lines.eq((Mux(layer.per_plane, layer.planes, 1) + layer.offset) << layer.wide),
         ]
-        tags = fifo.SyncFIFO(width=BlockTag.as_shape().size, depth=4)
+        tags = fifo.SyncFIFO(width=layout.size, depth=4)
         m.submodules.tags = tags
         waiting = Signal()
         flags = Signal(2)
@@ -295,7 +306,6 @@ class WeightLoader(wiring.Component):
             self.command.payload.beats.eq(total),
             self.next_address.eq(body.address + (total << beat_shift)),
         ]
-        wide = layer.wide
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [
@@ -320,7 +330,7 @@ class WeightLoader(wiring.Component):
             with m.State("MULTIPLY"):
                 m.d.sync += [
                     places.eq(planes_total * body.k),
-                    scale_lines.eq(((groups * tiles) * (lines << wide)) * cfg.chunks),
+                    scale_lines.eq(groups * tiles * lines * cfg.chunks),
                 ]
                 m.next = "SECTIONS"
             with m.State("SECTIONS"):
@@ -369,10 +379,11 @@ class WeightLoader(wiring.Component):
 
         # Sink --------------------------------------------------------------------------------
         m.submodules.unpacker = unpacker = self.unpacker
-        head = Signal(BlockTag)
+        head = Signal(layout)
         has_scales, has_bias = flag_fifo.r_data[0], flag_fifo.r_data[1]
-        beats = Signal(24)
-        slots = {name: Signal(init=1, name=f"{name}_slot") for name in "wsb"}
+        sections = (head.bias_beats, head.scale_beats, head.code_beats)
+        beats = Signal(max(len(section) for section in sections) + 1, reset_less=True)
+        slots = {name: Signal(name=f"{name}_slot", reset_less=True) for name in "wsb"}
         with m.If(self.start):
             m.d.sync += [slot.eq(1) for slot in slots.values()]
         m.d.comb += head.eq(tags.r_data)
@@ -466,8 +477,8 @@ class _PieceWriter:
     def __init__(self, m: Module, port, name: str, slot: Signal) -> None:
         self.port, self.slot = port, slot
         self.pieces = len(port.write_enable)
-        self.word = Signal.like(port.write_word, name=f"{name}_word")
-        self.piece = Signal(range(max(2, self.pieces)), name=f"{name}_piece")
+        self.word = Signal.like(port.write_word, name=f"{name}_word", reset_less=True)
+        self.piece = Signal(range(self.pieces), name=f"{name}_piece", reset_less=True)
 
     def begin(self, m: Module) -> None:
         m.d.comb += [self.port.begin.eq(1), self.port.write_slot.eq(~self.slot)]
@@ -479,7 +490,7 @@ class _PieceWriter:
             self.port.write_slot.eq(self.slot),
             self.port.write_word.eq(self.word),
             self.port.write_data.eq(beat),
-            self.port.write_enable.eq(1 << self.piece if self.pieces > 1 else 1),
+            self.port.write_enable.eq(1 << self.piece),
             self.port.done.eq(wraps),
         ]
         m.d.sync += [self.word.eq(self.word + wraps), self.piece.eq(Mux(wraps, 0, self.piece + 1))]
@@ -523,9 +534,9 @@ class ActivationLoader(wiring.Component):
         slot_words = max(2, cfg.x_words // items)
 
         # Requester.
-        words = Signal(20)  # memory words
-        beats = Signal(24)
-        fill = Signal(21)  # memory words in the slot
+        words = Signal(EXTENT_BITS)  # memory words
+        beats = Signal(24, reset_less=True)
+        fill = Signal(EXTENT_BITS + 1, reset_less=True)  # memory words in the slot
         fresh = first_at(body.first, self.fields.level)
         tags = fifo.SyncFIFO(width=25, depth=4)
         m.submodules.tags = tags
@@ -558,11 +569,11 @@ class ActivationLoader(wiring.Component):
                     m.next = "IDLE"
 
         # Sink.
-        slot = Signal(init=1)
+        slot = Signal(reset_less=True)
         with m.If(self.start):
             m.d.sync += slot.eq(1)
         writer = _PieceWriter(m, self.buffer, "x", slot)
-        got = Signal(24)
+        got = Signal(24, reset_less=True)
         starts_slot = tags.r_data[24]
         sinking = Signal()
         with m.FSM() as sink:

@@ -25,7 +25,7 @@ def _rows(m: Module, name: str, shape: ShapeLike, scan: Signal) -> _Rows:
     memory = Memory(shape=shape, depth=8, init=[], attrs={"ram_style": "distributed"})
     m.submodules[name] = memory
     read, write = memory.read_port(domain="comb"), memory.write_port()
-    q = Signal(shape, name=f"{name}_q")
+    q = Signal(shape, name=f"{name}_q", reset_less=True)
     m.d.comb += read.addr.eq(scan)
     m.d.sync += q.eq(read.data)
     return _Rows(write, q)
@@ -128,18 +128,22 @@ class Nest(wiring.Component):
         m = Module()
 
         depth = Signal(range(LOOP_LEVELS + 1))
-        level = Signal(range(LOOP_LEVELS))
+        level = Signal(range(LOOP_LEVELS), reset_less=True)
         used = Signal(LOOP_LEVELS)
-        axes = Array(Signal(range(len(Axis)), name=f"axis{n}") for n in range(LOOP_LEVELS))
-        first = Signal(LOOP_LEVELS)
-        last = Signal(LOOP_LEVELS)
+        axes = Array(
+            Signal(range(len(Axis)), name=f"axis{n}", reset_less=True) for n in range(LOOP_LEVELS)
+        )
+        first = Signal(LOOP_LEVELS, reset_less=True)
+        last = Signal(LOOP_LEVELS, reset_less=True)
         sizes = Array(
-            Signal(EXTENT_BITS, name=f"size_{axis.name.lower()}", init=1) for axis in Axis
+            Signal(EXTENT_BITS, name=f"size_{axis.name.lower()}", reset_less=True) for axis in Axis
         )
         # Axes of which a loop further out has just changed its size.
-        changed = Array(Signal(name=f"changed_{axis.name.lower()}") for axis in Axis)
-        index = Signal(EXTENT_BITS)
-        address = Signal(self.address_width)
+        changed = Array(
+            Signal(name=f"changed_{axis.name.lower()}", reset_less=True) for axis in Axis
+        )
+        index = Signal(EXTENT_BITS, reset_less=True)
+        address = Signal(self.address_width, reset_less=True)
 
         # One level per cycle passes through these registers, filled from the memories a cycle
         # earlier: one subtractor and one adder serve all levels.
@@ -186,8 +190,8 @@ class Nest(wiring.Component):
 
         # The address of a level is written one cycle after it has passed, from the register
         # that the next level starts from.
-        passed = Signal(range(LOOP_LEVELS))
-        store = Signal()
+        passed = Signal(range(LOOP_LEVELS), reset_less=True)
+        store = Signal(reset_less=True)
         m.d.sync += [passed.eq(level), store.eq(0)]
         m.d.comb += [
             addresses.write.addr.eq(passed),
@@ -195,7 +199,7 @@ class Nest(wiring.Component):
             addresses.write.en.eq(store),
         ]
 
-        fresh = Signal()
+        fresh = Signal(reset_less=True)
         accepted = Signal()
         m.d.sync += fresh.eq(0)
         innermost = Signal()
@@ -229,6 +233,8 @@ class Nest(wiring.Component):
                     extents.write.en.eq(fixed.write.en),
                 ]
                 m.d.sync += [level.eq(0), index.eq(0)]
+                m.d.sync += [size.eq(1) for size in sizes]
+                m.d.sync += [flag.eq(0) for flag in changed]
                 with m.If(fixed.write.en):
                     m.d.sync += [
                         depth.eq(depth + 1),
@@ -288,9 +294,7 @@ class Nest(wiring.Component):
 
             with m.State("DONE"):
                 m.d.comb += self.done.eq(1)
-                m.d.sync += [depth.eq(0), used.eq(0), first.eq(0), last.eq(0)]
-                m.d.sync += [size.eq(1) for size in sizes]
-                m.d.sync += [flag.eq(0) for flag in changed]
+                m.d.sync += [depth.eq(0), used.eq(0)]
                 m.next = "IDLE"
 
         body = self.o.payload

@@ -9,7 +9,7 @@ from lutcore.hw.config import CoreConfig
 from lutcore.hw.final import Finaliser
 from lutcore.hw.isa import INSTRUCTIONS, Opcode
 from lutcore.hw.nest import body_layout
-from lutcore.hw.scale import FinalTag
+from lutcore.hw.scale import final_tag
 from lutcore.hw.util import State
 
 __all__ = ["FinalUnit", "StoreUnit"]
@@ -53,7 +53,7 @@ class FinalUnit(wiring.Component):
             {
                 "layer": In(INSTRUCTIONS[Opcode.LAYER].layout),
                 "start": In(1),
-                "i": In(stream.Signature(FinalTag)),
+                "i": In(stream.Signature(final_tag(config))),
                 "freed": Out(1),
                 "rows": In(stream.Signature(data.ArrayLayout(32, config.rows))),
                 "sum_slot": Out(1),
@@ -83,15 +83,15 @@ class FinalUnit(wiring.Component):
         channels = Signal.like(lanes_in_block, reset_less=True)
         # Channels of the row, this group of F included.
         left = Signal.like(lanes_in_block, reset_less=True)
-        row_tile = Signal(12)
-        row = Signal(range(max(2, cfg.rows)))
-        part = Signal(range(max(2, parts)))
+        row_tile = Signal.like(tag.row_tiles, reset_less=True)
+        row = Signal(range(max(2, cfg.rows)), reset_less=True)
+        part = Signal(range(parts), reset_less=True)
         words = Signal(self.sum_address + 1, reset_less=True)  # sum words of a row tile
-        tile_base = Signal(self.sum_address + 1)
-        word = Signal(self.sum_address + 1)
-        b_slot = Signal(init=1)
+        tile_base = Signal(self.sum_address, reset_less=True)
+        word = Signal(self.sum_address, reset_less=True)
+        b_slot = Signal(reset_less=True)
         bias_items = self.bias_width // (32 * cfg.final_lanes)
-        bias_item = Signal(range(cfg.bias_words // cfg.final_lanes + 1))
+        bias_item = Signal(range(cfg.bias_words // cfg.final_lanes + 1), reset_less=True)
         scales = Signal(data.ArrayLayout(32, cfg.rows), reset_less=True)
 
         en = Signal()
@@ -292,13 +292,13 @@ class StoreUnit(wiring.Component):
         results = cfg.bus_width // 32  # results per beat
         groups = results // cfg.final_lanes  # transfers per beat
 
-        row = Signal(range(cfg.rows + 1))
+        row = Signal(range(max(2, cfg.rows)), reset_less=True)
         address = Signal(40, reset_less=True)
         channels = Signal(24, reset_less=True)
         left = Signal(24, reset_less=True)  # of the row
         tiles = body.n[: (cfg.tiles).bit_length()]
         row_last = row + 1 == Mux(body.r_last, layer.last_rows, cfg.rows)
-        place = Signal(range(max(2, groups)))
+        place = Signal(range(groups), reset_less=True)
         beat = Signal(data.ArrayLayout(32, results), reset_less=True)
         strobe = Signal(results)
         full = Signal()
@@ -334,11 +334,7 @@ class StoreUnit(wiring.Component):
                 m.d.comb += self.command.valid.eq(1)
                 m.d.sync += [
                     left.eq(channels),
-                    place.eq(
-                        (address[:40] >> (cfg.final_lanes.bit_length() + 1))[: len(place)]
-                        if groups > 1
-                        else 0
-                    ),
+                    place.eq(address >> (cfg.final_lanes.bit_length() + 1)),
                 ]
                 with m.If(self.command.ready):
                     m.next = "DATA"

@@ -20,7 +20,7 @@ from lutcore.hw.isa import INSTRUCTIONS, Opcode
 from lutcore.hw.table import run_layout
 from lutcore.hw.util import State, fixed_delay
 
-__all__ = ["FinalTag", "ScaleUnit", "TermLane"]
+__all__ = ["ScaleUnit", "TermLane", "final_tag"]
 
 #: Largest shift of a coefficient: 16 for the high half of a wide scale, 16 of its own.
 SHIFT_MAX = 32
@@ -33,16 +33,20 @@ LONG = REUSE + 3
 DEPTH = 9
 
 
-class FinalTag(data.Struct):
+def final_tag(config: CoreConfig) -> data.StructLayout:
     """A sum slot whose sums are complete."""
-
-    slot: unsigned(1)
-    tiles: unsigned(7)
-    row_tiles: unsigned(12)  # less one
-    n_last: unsigned(1)
-    r_last: unsigned(1)
-    b_take: unsigned(1)
-    b_give: unsigned(1)
+    return data.StructLayout(
+        {
+            "slot": 1,
+            "tiles": range(config.tiles + 1),
+            # Less one; with a single tile in each there are the most.
+            "row_tiles": range(max(2, config.sum_words // (config.chunks * config.rows))),
+            "n_last": 1,
+            "r_last": 1,
+            "b_take": 1,
+            "b_give": 1,
+        }
+    )
 
 
 class LineKind(data.Struct):
@@ -183,7 +187,7 @@ class ScaleUnit(wiring.Component):
                 "s_available": In(1),
                 "s_take": Out(1),
                 "s_give": Out(1),
-                "o": Out(stream.Signature(FinalTag)),
+                "o": Out(stream.Signature(final_tag(config))),
                 "freed": In(1),
                 "sum_slot": In(1),
                 "sum_word": In(self.sum_address),
@@ -203,22 +207,23 @@ class ScaleUnit(wiring.Component):
 
         # Control: entry (tile, plane) > chunk > row > line.
         running = Signal()
-        tile = Signal(7)
-        plane = Signal(4)
+        tile = Signal(range(max(2, cfg.tiles)), reset_less=True)
+        plane = Signal(range(max(2, cfg.planes)))
         chunk = Signal(range(max(2, cfg.chunks)))
         row = Signal(range(max(2, cfg.rows)))
         line = Signal(2)
         address_bits = (cfg.scale_words - 1).bit_length()
-        chunk_line = Signal(address_bits)  # first line of the chunk
-        s_slot = Signal(init=1)
-        t_slot = Signal(init=1)
+        chunk_line = Signal(address_bits, reset_less=True)  # first line of the chunk
+        s_slot = Signal(reset_less=True)
+        t_slot = Signal(init=1, reset_less=True)
         t_free = Signal(range(3), init=2)
-        body_base = Signal(self.sum_address + 1)
-        tile_base = Signal(self.sum_address + 1)
-        chunk_base = Signal(self.sum_address + 1)
-        row_tile = Signal(12)
-        first_body = Signal()  # sums start from zero
-        b_take = Signal()  # FINAL has to take a bias slot for this sum slot
+        layout = final_tag(cfg)
+        body_base = Signal(self.sum_address + 1, reset_less=True)
+        tile_base = Signal(self.sum_address + 1, reset_less=True)
+        chunk_base = Signal(self.sum_address + 1, reset_less=True)
+        row_tile = Signal(layout["row_tiles"].shape, reset_less=True)
+        first_body = Signal(reset_less=True)  # sums start from zero
+        b_take = Signal(reset_less=True)  # FINAL has to take a bias slot for this sum slot
 
         planes = Mux(layer.per_plane, layer.planes, 1)
         plane_last = Signal()
@@ -242,10 +247,10 @@ class ScaleUnit(wiring.Component):
 
         # Reuse of sums: the same addresses come again when a run or a plane begins anew. `count`
         # is the number of terms since the entry began (at run_end: of the last entry).
-        count = Signal(range(LONG + 1), init=LONG)
-        since = Signal(range(REUSE + 1), init=REUSE)
-        guard = Signal()
-        blocked = guard & (since < REUSE - 1)
+        count = Signal(range(LONG + 1), reset_less=True)
+        since = Signal(range(REUSE), reset_less=True)
+        guard = Signal(reset_less=True)
+        blocked = guard & (since != REUSE - 1)
 
         current_line = Signal(address_bits)
         word = current_line >> (self.lines_per_word.bit_length() - 1)
@@ -273,7 +278,7 @@ class ScaleUnit(wiring.Component):
         with m.If(self.start):
             m.d.sync += s_slot.eq(1)
         base = Mux(run.body_first, Mux(run.t_zero, 0, chunk_base), body_base)
-        with m.If(since != REUSE):
+        with m.If(since != REUSE - 1):
             m.d.sync += since.eq(since + 1)
         with m.If(begin):
             m.d.sync += [
@@ -422,14 +427,14 @@ class ScaleUnit(wiring.Component):
             access.slot.eq(t_slot),
             access.word.eq(sum_word),
         ]
-        read_at = fixed_delay(m, access, 4, "access")
-        add_at = fixed_delay(m, read_at, 2, "sum")
-        write_at = Signal(Access)
+        read_at = fixed_delay(m, access, 4, "access", reset_less=True)
+        add_at = fixed_delay(m, read_at, 2, "sum", reset_less=True)
+        write_at = Signal(Access, reset_less=True)
         m.d.sync += write_at.eq(add_at)
         sums_layout = data.ArrayLayout(signed(cfg.sum_width), cfg.scale_lanes)
-        total = Signal(sums_layout)
+        total = Signal(sums_layout, reset_less=True)
         stored = Signal(sums_layout)
-        read_slot = Signal()
+        read_slot = Signal(reset_less=True)
         m.d.sync += read_slot.eq(read_at.slot)
         banks = []
         for slot in range(2):
@@ -446,7 +451,7 @@ class ScaleUnit(wiring.Component):
                 read.addr.eq(Mux(mine, read_at.word, self.sum_word)),
             ]
             banks.append(read.data)
-        final_slot = Signal()
+        final_slot = Signal(reset_less=True)
         with m.If(self.sum_enable):
             m.d.sync += final_slot.eq(self.sum_slot)
         m.d.comb += [
@@ -461,7 +466,7 @@ class ScaleUnit(wiring.Component):
                 m.d.sync += total[lane].eq(before + terms[lane])
 
         # A finished sum slot goes to FINAL when its last sums are in memory.
-        done = Signal(data.StructLayout({"valid": 1, "tag": FinalTag}))
+        done = Signal(data.StructLayout({"valid": 1, "tag": layout}))
         m.d.comb += [
             done.valid.eq(self.i.ready & run.t_give),
             done.tag.slot.eq(t_slot),
@@ -472,12 +477,12 @@ class ScaleUnit(wiring.Component):
             done.tag.b_take.eq(b_take),
             done.tag.b_give.eq(run.b_give),
         ]
-        late = fixed_delay(m, done, DEPTH, "done")
-        queue = fifo.SyncFIFO(width=FinalTag.as_shape().size, depth=2)
+        late = fixed_delay(m, done.tag, DEPTH, "done", reset_less=True)
+        queue = fifo.SyncFIFO(width=layout.size, depth=2)
         m.submodules.queue = queue
         m.d.comb += [
-            queue.w_en.eq(late.valid),
-            queue.w_data.eq(late.tag),
+            queue.w_en.eq(fixed_delay(m, done.valid, DEPTH, "done_valid")),
+            queue.w_data.eq(late),
             self.o.valid.eq(queue.r_rdy),
             self.o.payload.eq(queue.r_data),
             queue.r_en.eq(self.o.ready),

@@ -35,8 +35,8 @@ class TokenBank(wiring.Component):
         TOKEN instruction.
     available
         Counters that are not zero.
-    overflow
-        Counters that were to go above the limit by a ``give``, or by the instruction.
+    overflow, add_overflow
+        Counters that were to go above the limit; by the instruction.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,6 @@ class TokenBank(wiring.Component):
                 "add": In(1),
                 "counter": In(fields["counter"].shape),
                 "count": In(fields["count"].shape),
-                "clear": In(1),
                 "available": Out(len(Token)),
                 "overflow": Out(len(Token)),
                 "add_overflow": Out(1),
@@ -60,20 +59,18 @@ class TokenBank(wiring.Component):
         counters = Array(Signal(range(SLOTS + 1), name=t.name.lower()) for t in Token)
         for token in Token:
             value = counters[token]
-            following = Signal(4, name=f"{token.name.lower()}_next")
-            added = Mux(self.add & (self.counter == token), self.count, 0)
+            following = Signal(range(2 * SLOTS + 1), name=f"{token.name.lower()}_next")
+            # TOKEN waits for all units, so that nobody gives or takes while it adds.
+            mine = self.add & (self.counter == token)
+            given = Mux(mine, self.count, self.give[token])
             m.d.comb += [
-                following.eq(value + self.give[token] + added - self.take[token]),
+                following.eq(value + given - self.take[token]),
                 self.available[token].eq(value != 0),
+                self.overflow[token].eq(following > SLOTS),
             ]
-            with m.If(following <= SLOTS):
+            with m.If(~self.overflow[token]):
                 m.d.sync += value.eq(following)
-            with m.Elif(added != 0):
-                m.d.comb += self.add_overflow.eq(1)
-            with m.Else():
-                m.d.comb += self.overflow[token].eq(1)
-            with m.If(self.clear):
-                m.d.sync += value.eq(0)
+        m.d.comb += self.add_overflow.eq(self.add & self.overflow.any())
         return m
 
 
@@ -151,8 +148,8 @@ class Supervisor(wiring.Component):
         # A register in the path: the comparison may be a cycle late.
         m.d.sync += over_budget.eq((self.budget != 0) & (self.cycles >= self.budget))
         stop = Signal(ErrorPort)
-        deadlock = idle_for == DEADLOCK_CYCLES
-        hung = silent_for == HUNG_CYCLES
+        # Powers of two: their bit says that they are reached.
+        deadlock, hung = idle_for[-1], silent_for[-1]
         with m.If(~self.bus_owed | self.bus_moved):
             m.d.sync += silent_for.eq(0)
         with m.Elif(~hung):

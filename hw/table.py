@@ -14,7 +14,7 @@ themselves.
     set out                                    |set|    to ARRAY, with its tag
 """
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -24,49 +24,47 @@ from lutcore.hw.carry import add
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.fused import Term, fused_add, masked, plain
 from lutcore.hw.isa import INSTRUCTIONS, Opcode
+from lutcore.hw.loops import EXTENT_BITS
 from lutcore.hw.nest import body_layout
 from lutcore.hw.ternary import ENTRIES as TERNARY_ENTRIES
 from lutcore.hw.ternary import GROUP as TRITS
 from lutcore.hw.ternary import fill_steps
 from lutcore.hw.util import State, first_at
 
-__all__ = ["RunTag", "SetTag", "TableFill", "TableUnit", "run_layout"]
+__all__ = ["TableFill", "TableUnit", "run_layout", "run_tag", "set_tag"]
 
 
-class SetTag(data.Struct):
+def set_tag(config: CoreConfig) -> data.StructLayout:
     """What ARRAY has to know of a table set."""
+    flags = ("run_first", "run_last", "body_first", "w_take", "w_give")
+    return data.StructLayout(
+        {
+            # Of its accumulators: one per tile, or per tile and plane.
+            "last_entry": range(max(2, config.tiles)),
+            **dict.fromkeys(flags, 1),
+            # Tables whose sign bit is a column of the run, not past its end.
+            "signs": config.depth,
+        }
+    )
 
-    last_entry: unsigned(6)  # of its accumulators: one per tile, or per tile and plane
-    run_first: unsigned(1)
-    run_last: unsigned(1)
-    body_first: unsigned(1)
-    w_take: unsigned(1)
-    w_give: unsigned(1)
-    signs: unsigned(32)  # tables whose sign bit is a column of the run, not past its end
 
-
-class RunTag(data.Struct):
+def run_tag(config: CoreConfig) -> data.StructLayout:
     """What SCALE has to know of a run."""
-
-    tiles: unsigned(7)
-    rows: unsigned(5)
-    body_first: unsigned(1)
-    s_take: unsigned(1)
-    s_give: unsigned(1)
-    t_take: unsigned(1)
-    t_give: unsigned(1)
-    t_first: unsigned(1)
-    t_zero: unsigned(1)
-    b_take: unsigned(1)
-    b_give: unsigned(1)
-    n_last: unsigned(1)
-    r_last: unsigned(1)
+    flags = ("body_first", "s_take", "s_give", "t_take", "t_give", "t_first", "t_zero")
+    flags += ("b_take", "b_give", "n_last", "r_last")
+    return data.StructLayout(
+        {
+            "tiles": range(config.tiles + 1),
+            "rows": range(config.rows + 1),
+            **dict.fromkeys(flags, 1),
+        }
+    )
 
 
 def run_layout(config: CoreConfig) -> data.StructLayout:
     """A run's tag and, for each row, the sum of its activations."""
     return data.StructLayout(
-        {"tag": RunTag, "sums": data.ArrayLayout(signed(config.asum_width), config.rows)}
+        {"tag": run_tag(config), "sums": data.ArrayLayout(signed(config.asum_width), config.rows)}
     )
 
 
@@ -103,14 +101,14 @@ class TableFill(wiring.Component):
         self.word_layout = data.StructLayout(
             {
                 "a": data.ArrayLayout(signed(config.activation_bits), tables),
-                "tag": SetTag,
+                "tag": set_tag(config),
             }
         )
         self.address_width = (config.entries - 1).bit_length() + 1
         super().__init__(
             {
                 "i": In(stream.Signature(self.word_layout)),
-                "o": Out(stream.Signature(SetTag)),
+                "o": Out(stream.Signature(set_tag(config))),
                 "begin": In(1),
                 "ternary": In(1),
                 "release": In(1),
@@ -141,7 +139,7 @@ class TableFill(wiring.Component):
         full = Signal()
         may_start = Signal(init=1)
         start = Signal()
-        tag = Signal(SetTag, reset_less=True)
+        tag = Signal(set_tag(cfg), reset_less=True)
         ternary = self.ternary if cfg.ternary else Const(0, 1)
         words = Mux(ternary, TRITS, group)
         ready = Signal(init=1)
@@ -193,7 +191,7 @@ class TableFill(wiring.Component):
         bank = Signal()
         free = Signal(range(3), init=2)
         current = [Signal(entry, name=f"current_{t}", reset_less=True) for t in range(tables)]
-        fill_tag = Signal(SetTag, reset_less=True)
+        fill_tag = Signal.like(tag)
         m.d.comb += [
             before_last.eq(filling & (index == Mux(ternary, TERNARY_ENTRIES, entries) - 2)),
             start.eq(full & may_start),
@@ -206,7 +204,7 @@ class TableFill(wiring.Component):
         m.d.sync += [last.eq(before_last), free.eq(free + self.release - start)]
 
         # Two filled sets, the older one in a register that ARRAY decides by.
-        newer = Signal(SetTag, reset_less=True)
+        newer = Signal.like(tag)
         both = Signal()
         taken = Signal()
         m.d.comb += taken.eq(self.o.valid & self.o.ready)
@@ -326,7 +324,7 @@ class TableUnit(wiring.Component):
                 "x_take": Out(1),
                 "x_give": Out(1),
                 "buffer": Out(self.reader.port_signature),
-                "o_set": Out(stream.Signature(SetTag)),
+                "o_set": Out(stream.Signature(set_tag(config))),
                 "o_run": Out(stream.Signature(run_layout(config))),
                 "o_rows": Out(stream.Signature(data.ArrayLayout(32, config.rows))),
                 "release": In(1),
@@ -357,32 +355,36 @@ class TableUnit(wiring.Component):
         fields, layer = self.fields, self.layer
         body = Signal(body_layout(), reset_less=True)
         held = Signal()  # a body is being read
-        runs_left = Signal(20)  # index bits of the body not yet begun
-        run_left = Signal(20)  # index bits of the run not yet begun, this step included
-        headers = Signal(range(cfg.x_header_words + 1))
-        layer_index = Signal(range(cfg.group))
-        run_first = Signal()
-        body_first = Signal()
-        x_slot = Signal(init=1)
+        runs_left = Signal(EXTENT_BITS, reset_less=True)  # columns of the body not yet begun
+        # Columns of the run not yet begun, this step included.
+        run_left = Signal(range(cfg.run + 1), reset_less=True)
+        headers = Signal(range(cfg.x_header_words + 1), reset_less=True)
+        layer_index = Signal(range(cfg.group), reset_less=True)
+        run_first = Signal(reset_less=True)
+        body_first = Signal(reset_less=True)
+        x_slot = Signal(reset_less=True)
         # Known with the body: in ARRAY the product would lie in the path of every lookup.
-        last_entry = Signal(6, reset_less=True)
+        last_entry = Signal(range(max(2, cfg.tiles)), reset_less=True)
 
         # Reading side: one word per cycle into the pipeline, as long as the other end takes it.
-        class Flags(data.Struct):
-            header: unsigned(1)
-            header_last: unsigned(1)
-            keep_rows: unsigned(1)
-            run_start: unsigned(1)  # first word of a run
-            run_end: unsigned(1)  # last word of a run
-            tag: SetTag
-            run: RunTag
-
-        flags = Signal(Flags)
+        flags = Signal(
+            data.StructLayout(
+                {
+                    "header": 1,
+                    "header_last": 1,
+                    "keep_rows": 1,
+                    "run_start": 1,  # first word of a run
+                    "run_end": 1,  # last word of a run
+                    "tag": set_tag(cfg),
+                    "run": run_tag(cfg),
+                }
+            )
+        )
         words_per_step = Mux(layer.ternary, TRITS, cfg.group) if cfg.ternary else cfg.group
         step_end = Signal()
         run_ends = Signal()
         body_ends = Signal()
-        first_of = Signal(20)
+        first_of = Signal(EXTENT_BITS)
         m.d.comb += [
             step_end.eq(layer_index == words_per_step - 1),
             run_ends.eq(run_left <= cfg.step),
@@ -494,7 +496,7 @@ class TableUnit(wiring.Component):
             m.d.sync += x_slot.eq(1)  # the first take turns it to slot 0
 
         # Data side: the word that was read, and the flags that were issued with it.
-        word_flags = Signal(Flags, reset_less=True)
+        word_flags = Signal.like(flags, reset_less=True)
         with m.If(reader.issue):
             m.d.sync += word_flags.eq(flags)
         m.d.comb += reader.request.eq(held)
@@ -541,8 +543,8 @@ class TableUnit(wiring.Component):
         totals = Signal(data.ArrayLayout(signed(cfg.asum_width), cfg.rows), reset_less=True)
         stage1 = Signal()
         stage2 = Signal()
-        flags1 = Signal(Flags, reset_less=True)
-        tag2 = Signal(RunTag, reset_less=True)
+        flags1 = Signal.like(word_flags)
+        tag2 = Signal(run_tag(cfg), reset_less=True)
         m.d.sync += [stage1.eq(accepted & ~word_flags.header), stage2.eq(0)]
         with m.If(accepted):
             m.d.sync += flags1.eq(word_flags)

@@ -36,7 +36,7 @@ def step_columns(config: CoreConfig, ternary: bool) -> int:
 
 
 def signs_of(config: CoreConfig, places: int) -> int:
-    """SetTag.signs of a step with as many places (index bits) left of the run."""
+    """`signs` of the set_tag of a step with as many places (index bits) left of the run."""
     return sum((places >= (g + 1) * config.group) << g for g in range(config.depth))
 
 
