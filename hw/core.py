@@ -185,12 +185,8 @@ class _Engine(wiring.Component):
             for field in nest.o.payload.shape().members:
                 m.d.comb += body.payload[field].eq(nest.o.payload[field])
         m.d.comb += [
-            nests[Unit.MMA].advance.eq(table.body.valid & table.body.ready),
-            nests[Unit.LDW].advance.eq(ldw.advance),
             nests[Unit.LDW].next_address.eq(ldw.next_address),
-            nests[Unit.LDX].advance.eq(ldx.advance),
             nests[Unit.LDX].next_address.eq(ldx.next_address),
-            nests[Unit.STY].advance.eq(store.advance),
             nests[Unit.STY].next_address.eq(store.next_address),
             table.fields.eq(fields[Unit.MMA]),
             ldw.fields.eq(fields[Unit.LDW]),

@@ -101,28 +101,32 @@ class Window(wiring.Component):
         unit = shift if whole else 0
         end = Signal(max(32 - unit, BEATS_WIDTH) + 1, reset_less=True)
         outside = Signal(reset_less=True)
-        command = Signal(command_layout(), reset_less=True)
-        m.d.comb += self.o.payload.eq(command)
-        aligned = Cat(Const(0, shift), offset[shift:])
+        place = Signal(ADDRESS_WIDTH - shift, reset_less=True)
+        beats = Signal(BEATS_WIDTH, reset_less=True)
+        m.d.comb += [
+            self.o.payload.address.eq(Cat(Const(0, shift), place)),
+            self.o.payload.beats.eq(beats),
+        ]
+        below = REGION_ALIGNMENT - shift  # bits that the region's base does not have
 
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.i.ready.eq(1)
                 m.d.sync += [
-                    command.address.eq(
+                    place.eq(
                         Cat(
-                            aligned[:REGION_ALIGNMENT],
-                            self.base[REGION_ALIGNMENT:] + aligned[REGION_ALIGNMENT:],
+                            offset[shift:][:below],
+                            self.base[REGION_ALIGNMENT:] + offset[REGION_ALIGNMENT:],
                         )
                     ),
                     end.eq(offset[unit:32] + length),
                     outside.eq(offset[32:].any() | (offset[:unit].any() if unit else 0)),
                 ]
                 if whole:
-                    m.d.sync += command.beats.eq(length)
+                    m.d.sync += beats.eq(length)
                 else:
                     reach = length + offset[:shift] + ((1 << shift) - 1)
-                    m.d.sync += command.beats.eq(reach >> shift)
+                    m.d.sync += beats.eq(reach >> shift)
                 with m.If(self.i.valid):
                     m.next = "CHECK"
             with m.State("CHECK"):

@@ -36,7 +36,7 @@ class Checker(wiring.Component):
 
     def __init__(self, config: CoreConfig) -> None:
         self.config = config
-        super().__init__({"word": In(INSTRUCTION_BITS), "cause": Out(8)})
+        super().__init__({"word": In(INSTRUCTION_BITS), "cause": Out(range(max(Cause) + 1))})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -189,7 +189,7 @@ class Fetch(wiring.Component):
         ]
         opcode = gathered[:8]
         last = index + 1 == count
-        cause = Signal(8)
+        cause = Signal.like(checker.cause)
         loop_word = data.View(INSTRUCTIONS[Opcode.LOOP].layout, gathered)
         m.d.comb += [checker.word.eq(gathered), cause.eq(checker.cause)]
         with m.If(checker.cause == Cause.NONE):

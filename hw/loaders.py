@@ -12,7 +12,7 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from lutcore.hw.config import CoreConfig, ceil_div
+from lutcore.hw.config import SLOTS, CoreConfig, ceil_div
 from lutcore.hw.isa import INSTRUCTIONS, Opcode
 from lutcore.hw.loops import EXTENT_BITS
 from lutcore.hw.nest import body_layout
@@ -55,7 +55,7 @@ def block_tag(config: CoreConfig) -> data.StructLayout:
                 config.scale_words * config.scale_lanes * 16 // config.bus_width + 2
             ),
             "code_beats": range(config.weight_words * config.weight_bits // config.bus_width + 2),
-            "columns": EXTENT_BITS,
+            "columns": range(config.weight_words * config.step + 1),
             "words": range(config.tiles * config.planes + 1),  # of the weight buffer, per step
         }
     )
@@ -87,7 +87,7 @@ class Unpacker(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "columns": In(20),
+                "columns": In(range(config.weight_words * config.step + 1)),
                 "group_size": In(17),
                 "words": In(range(config.tiles * config.planes + 1)),
                 "i": In(stream.Signature(config.bus_width)),
@@ -111,8 +111,8 @@ class Unpacker(wiring.Component):
         hold = Signal(capacity * unit, reset_less=True)
         level = Signal(range(capacity + 1), reset_less=True)
 
-        run_left = Signal(20, reset_less=True)  # columns of the run, this step included
-        rest = Signal(20, reset_less=True)  # columns behind the run
+        run_left = Signal.like(self.columns, reset_less=True)  # of the run, this step included
+        rest = Signal.like(self.columns, reset_less=True)  # behind the run
         word = Signal(len(self.words), reset_less=True)  # of the step
         slices_left = Signal(range(cfg.step + 1), reset_less=True)  # of the word
         group = Signal(range(self.groups), reset_less=True)
@@ -211,8 +211,8 @@ class WeightLoader(wiring.Component):
 
     Members
     -------
-    body, advance, next_address
-        The instruction's nest.
+    body, next_address
+        The instruction's nest; a body is taken when it is done with.
     fields, layer
         Levels of the instruction; layer registers.
     command, i
@@ -247,7 +247,6 @@ class WeightLoader(wiring.Component):
                 "layer": In(INSTRUCTIONS[Opcode.LAYER].layout),
                 "start": In(1),
                 "body": In(stream.Signature(body_layout())),
-                "advance": Out(1),
                 "next_address": Out(40),
                 "command": Out(stream.Signature(command_layout())),
                 "i": In(stream.Signature(config.bus_width)),
@@ -272,10 +271,9 @@ class WeightLoader(wiring.Component):
             return (byte_count + (cfg.beat_bytes - 1)) >> beat_shift
 
         # Requester -------------------------------------------------------------------------
-        most_tiles = range(cfg.tiles + 1)
         groups = Signal(range(cfg.scale_words + 1), reset_less=True)
         counted = Signal(EXTENT_BITS, reset_less=True)
-        tiles = Signal(most_tiles)
+        tiles = Signal(range(cfg.tiles + 1))
         planes_total = Signal(range(cfg.tiles * cfg.planes + 1), reset_less=True)
         lines = Signal(range(2 * (cfg.planes + 1) + 1))  # of a chunk and a group
         places = Signal(
@@ -293,11 +291,12 @@ class WeightLoader(wiring.Component):
             tiles.eq(body.n),
             lines.eq((Mux(layer.per_plane, layer.planes, 1) + layer.offset) << layer.wide),
         ]
-        tags = fifo.SyncFIFO(width=layout.size, depth=4)
+        # A block has a slot, until its reader gives that back.
+        tags = fifo.SyncFIFO(width=layout.size, depth=SLOTS)
         m.submodules.tags = tags
         waiting = Signal()
         flags = Signal(2)
-        m.submodules.flags = flag_fifo = fifo.SyncFIFO(width=2, depth=4)
+        m.submodules.flags = flag_fifo = fifo.SyncFIFO(width=2, depth=SLOTS)
         m.d.comb += flags.eq(Cat(with_scales, with_bias))
         m.d.comb += [
             tags.w_data.eq(tag),
@@ -374,7 +373,7 @@ class WeightLoader(wiring.Component):
             with m.State("REQUEST"):
                 m.d.comb += self.command.valid.eq(1)
                 with m.If(self.command.ready):
-                    m.d.comb += [self.body.ready.eq(1), self.advance.eq(1)]
+                    m.d.comb += self.body.ready.eq(1)
                     m.next = "IDLE"
 
         # Sink --------------------------------------------------------------------------------
@@ -510,7 +509,6 @@ class ActivationLoader(wiring.Component):
                 "fields": In(INSTRUCTIONS[Opcode.LDX].layout),
                 "start": In(1),
                 "body": In(stream.Signature(body_layout())),
-                "advance": Out(1),
                 "next_address": Out(40),
                 "command": Out(stream.Signature(command_layout())),
                 "i": In(stream.Signature(config.bus_width)),
@@ -565,7 +563,7 @@ class ActivationLoader(wiring.Component):
             with m.State("REQUEST"):
                 m.d.comb += self.command.valid.eq(1)
                 with m.If(self.command.ready):
-                    m.d.comb += [self.body.ready.eq(1), self.advance.eq(1)]
+                    m.d.comb += self.body.ready.eq(1)
                     m.next = "IDLE"
 
         # Sink.

@@ -71,14 +71,13 @@ class Nest(wiring.Component):
     """Loop engine of one unit, see "Loops" in ``docs/architecture.md``.
 
     Push loops, then pulse ``start``. The bodies come out one after the other: the consumer
-    accepts one on ``o``, works, and pulses ``advance`` (in the cycle of the acceptance or any
-    later one), upon which the next body is computed. After the last one ``done`` pulses, and
-    the nest is empty and idle again::
+    works on the one that ``o`` offers and takes it when it is done with it, upon which the next
+    body is computed. After the last one ``done`` pulses, and the nest is empty and idle again::
 
-        start ─┐ 3 + depth cycles    ┌─ accepted    ┌─ 2 (or 3) + d cycles
-               └────────────► o ─────┴─ work ─ advance ─► o …  or  done
+        start ─┐ 3 + depth cycles        ┌─ 2 (or 3) + d cycles
+               └────────────► o, work ─ taken ─► o …  or  done
 
-    d is the number of loops inside the one that advances; 3 if ``advance`` comes in the first
+    d is the number of loops inside the one that goes on; 3 if the body is taken in the first
     cycle of ``o.valid``. An empty nest of no loops has one body of size 1, 1, 1; a nest with an
     extent of 0 has none.
 
@@ -97,10 +96,8 @@ class Nest(wiring.Component):
         Address at which the nest starts, sampled with ``start``.
     o
         Bodies of :func:`body_layout`.
-    advance
-        Pulse, once for each body: the body has ended, at ``next_address``.
     next_address
-        Where the body ended, sampled with ``advance``; matters to ``auto`` loops only.
+        Where the body ended, sampled when it is taken; matters to ``auto`` loops only.
     busy
         From the cycle after ``start`` to the cycle of ``done``.
     done
@@ -117,7 +114,6 @@ class Nest(wiring.Component):
                 "start": In(1),
                 "base": In(address_width),
                 "o": Out(stream.Signature(body_layout(address_width))),
-                "advance": In(1),
                 "next_address": In(address_width),
                 "busy": Out(1),
                 "done": Out(1),
@@ -200,7 +196,6 @@ class Nest(wiring.Component):
         ]
 
         fresh = Signal(reset_less=True)
-        accepted = Signal()
         m.d.sync += fresh.eq(0)
         innermost = Signal()
         m.d.comb += innermost.eq(level + 1 == depth)
@@ -267,13 +262,11 @@ class Nest(wiring.Component):
                     pass_level()
 
             with m.State("BODY"):
-                m.d.comb += self.o.valid.eq(~accepted)
+                m.d.comb += self.o.valid.eq(1)
                 m.d.sync += [level.eq(turn), fresh.eq(1)]
                 m.d.sync += [flag.eq(0) for flag in changed]
                 with m.If(self.o.ready):
-                    m.d.sync += accepted.eq(1)
-                with m.If(self.advance):
-                    m.d.sync += [accepted.eq(0), address.eq(self.next_address)]
+                    m.d.sync += address.eq(self.next_address)
                     with m.If(~pending.any()):
                         m.next = "DONE"
                     with m.Elif(fresh):

@@ -41,7 +41,7 @@ class FinalUnit(wiring.Component):
     o
         F float32; those past the end of a row are undefined.
     o_row_end, o_tile_end
-        Beside ``o``: its results are the last of a row, and of a row tile.
+        Beside ``o``: its results are the last of a row; they are of the last row of a row tile.
     """
 
     def __init__(self, config: CoreConfig) -> None:
@@ -184,7 +184,7 @@ class FinalUnit(wiring.Component):
             m.d.sync += [
                 last_1.eq(self.i.ready),
                 valid_1.eq(issue),
-                ends_1.eq(Cat(row_end, row_end & rows_end)),
+                ends_1.eq(Cat(row_end, rows_end)),  # the second counts with the first only
                 part_1.eq(part),
                 item_1.eq(bias_item[: (bias_items - 1).bit_length()]),
                 scale_1.eq(scales[row]),
@@ -245,13 +245,13 @@ class StoreUnit(wiring.Component):
 
     Members
     -------
-    body, advance, next_address
-        Bodies of the STY instruction; a strobe for the next, and the address of the row behind
+    body, next_address
+        Bodies of the STY instruction, taken when they are done with; the address of the row behind
         the body's last one.
     i
         F results per transfer, in the order of FINAL.
     i_row_end, i_tile_end
-        Beside ``i``: its results are the last of a row, and of a row tile.
+        Beside ``i``: its results are the last of a row; they are of the last row of a row tile.
     command
         Byte offset in the result region and length of a row's part, to be checked and written.
     o
@@ -266,7 +266,6 @@ class StoreUnit(wiring.Component):
             {
                 "layer": In(INSTRUCTIONS[Opcode.LAYER].layout),
                 "body": In(stream.Signature(body_layout())),
-                "advance": Out(1),
                 "next_address": Out(40),
                 "i": In(stream.Signature(data.ArrayLayout(32, config.final_lanes))),
                 "i_row_end": In(1),
@@ -294,9 +293,9 @@ class StoreUnit(wiring.Component):
 
         row = Signal(range(max(2, cfg.rows)), reset_less=True)
         address = Signal(40, reset_less=True)
-        channels = Signal(24, reset_less=True)
-        left = Signal(24, reset_less=True)  # of the row
-        tiles = body.n[: (cfg.tiles).bit_length()]
+        channels = Signal(range(cfg.tiles * cfg.lanes + 1), reset_less=True)
+        left = Signal.like(channels)  # of the row
+        tiles = Signal(range(cfg.tiles + 1))
         row_last = row + 1 == Mux(body.r_last, layer.last_rows, cfg.rows)
         place = Signal(range(groups), reset_less=True)
         beat = Signal(data.ArrayLayout(32, results), reset_less=True)
@@ -309,6 +308,7 @@ class StoreUnit(wiring.Component):
         misaligned = body.address[:5].any() | layer.row_stride[:5].any()
 
         m.d.comb += [
+            tiles.eq(body.n),
             self.o.valid.eq(full),
             self.o.payload.data.eq(beat),
             self.o.payload.strobe.eq(Cat(bit.replicate(4) for bit in strobe)),
@@ -345,7 +345,7 @@ class StoreUnit(wiring.Component):
                 with m.If(take & ends):
                     m.d.sync += [row.eq(row + 1), address.eq(self.next_address)]
                     with m.If(row_last):
-                        m.d.comb += [self.body.ready.eq(1), self.advance.eq(1)]
+                        m.d.comb += self.body.ready.eq(1)
                         m.next = "IDLE"
                     with m.Else():
                         m.next = "COMMAND"

@@ -137,13 +137,15 @@ class TermLane(wiring.Component):
         shift_4 = Signal(6, reset_less=True)
         fine = Signal(signed(18 + self.value_width + 7), reset_less=True)
         coarse = Signal(3, reset_less=True)
+        term = Signal(self.term.shape(), reset_less=True)
         m.d.sync += [
             product.eq(coefficient * factor),
             shift_4.eq(shift_3),
             fine.eq(product << shift_4[:3]),
             coarse.eq(shift_4[3:]),
-            self.term.eq(fine << (coarse << 3)),
+            term.eq(fine << (coarse << 3)),
         ]
+        m.d.comb += self.term.eq(term)
         return m
 
 
@@ -397,7 +399,8 @@ class ScaleUnit(wiring.Component):
         for lane in range(cfg.scale_lanes):
             m.submodules[f"lane_{lane}"] = term = TermLane(cfg)
             m.d.comb += [
-                term.valid.eq(valid_1),
+                # Two lines of one word come one after the other, those of two may not.
+                term.valid.eq(valid_1 if self.lines_per_word == 1 else 1),
                 term.coefficient.eq(lines_1.word_select(lane, 16)),
                 term.wide.eq(layer.wide),
                 term.kind.eq(kind_1),

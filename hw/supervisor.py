@@ -20,7 +20,7 @@ class ErrorPort(data.Struct):
     """A reason to stop, and the number of the instruction."""
 
     valid: unsigned(1)
-    cause: unsigned(8)
+    cause: range(max(Cause) + 1)
     instruction: unsigned(16)
 
 
@@ -133,7 +133,7 @@ class Supervisor(wiring.Component):
                 "error": Out(1),
                 "draining": Out(1),
                 "hung": Out(1),
-                "cause": Out(8),
+                "cause": Out(ErrorPort.as_shape()["cause"].shape),
                 "instruction": Out(instruction),
                 "cycles": Out(48),
                 "interrupt": Out(1),

@@ -23,7 +23,7 @@ from lutcore.verif.mutate_invariant import find_invariant
 __all__ = ["METHODS", "cut", "prove_equivalent"]
 
 #: Tried in this order.
-METHODS = ("module", "invariant")
+METHODS = ("module", "states", "invariant")
 #: Seconds for the proof on one module.
 _TIMEOUT = 60
 
@@ -61,7 +61,7 @@ def prove_equivalent(
             for name, fault in (("gold", ""), ("gate", "script fault.ys;")):
                 top = netlist.top if whole else mutant.module
                 _write_cut(folder, name, fault, top, flatten=whole)
-            if find_invariant(folder) if whole else _agree(folder):
+            if _agree(folder) if method == "module" else find_invariant(folder):
                 return method
         except LutcoreError:
             # No proof by this method, for whatever reason: the fault remains under suspicion.

@@ -111,12 +111,6 @@ def _read(model: Model, dut: Any) -> None:
     model.claim((held & (held - 1)[: dut.clients]) == 0, "one_client_at_a_time")
 
 
-def _nest(model: Model, dut: Any) -> None:
-    # A body ends when it has been accepted, or as it is.
-    accepted = model.probe("dut.accepted")
-    model.given(~dut.advance | accepted | (dut.o.valid & dut.o.ready))
-
-
 def _table(model: Model, dut: Any) -> None:
     # A bank is given back with the transfer of its set, as the core wires it. Each of the two is
     # free, being filled, or holds a set that is offered.
@@ -172,9 +166,8 @@ def _specs() -> list[tuple]:
         ("csr", lazy("csr_file", "CsrFile", _CONFIG), (), _axi,
          Break(hw + "csr_file", "with m.If(axi.bvalid), m.If(axi.bready):",
                "with m.If(axi.bvalid):", drop)),
-        ("nest", lazy("nest", "Nest", address_width=8), (), _nest,
-         Break(hw + "nest", "with m.If(self.o.ready):\n                    m.d.sync += accepted",
-               "with m.If(1):\n                    m.d.sync += accepted", drop)),
+        ("nest", lazy("nest", "Nest", address_width=8), (), None,
+         Break(hw + "nest", "with m.If(self.o.ready):", "with m.If(1):", drop)),
         ("store", lazy("results", "StoreUnit", _CONFIG), ("layer",), None,
          Break(hw + "results", "gathering & (~full | self.o.ready)", "gathering", "overwrites")),
         ("final", lazy("results", "FinalUnit", _CONFIG), ("layer",), None,

@@ -122,17 +122,14 @@ def body_fields(body: Body) -> dict[str, int]:
 
 
 async def offer(ctx, dut, rng, pressure: float, bodies, ends: list[int]) -> None:
-    """Play the nest: one body after the other, each advanced by the loader at its end."""
+    """Play the nest: one body after the other, each taken by the loader at its end."""
     for body, end in zip(bodies, ends, strict=True):
         await pause(ctx, rng, pressure)
         ctx.set(dut.body.payload, body_fields(body))
         ctx.set(dut.body.valid, 1)
-        advance = False
-        while not advance:
-            _, _, advance, ready, where = await ctx.tick().sample(
-                dut.advance, dut.body.ready, dut.next_address
-            )
-        assert ready
+        ready = False
+        while not ready:
+            _, _, ready, where = await ctx.tick().sample(dut.body.ready, dut.next_address)
         assert where == end, "wrong end of the block"
         ctx.set(dut.body.valid, 0)
 

@@ -198,7 +198,7 @@ def test_final(name: str, pressure: float) -> None:
         while True:
             _, _, valid, ready, row_end, tile_end = await ctx.tick().sample(*ports)
             if valid and ready:
-                flags.append((bool(row_end), bool(tile_end)))
+                flags.append((bool(row_end), bool(row_end and tile_end)))
 
     async def check(ctx):
         for number, row in enumerate(expected):
@@ -313,7 +313,7 @@ def test_store(name: str, pressure: float) -> None:
                 inputs.append((group, row_end, row_end and row == first_row + rows - 1))
     written: dict[int, int] = {}
     granted: list[int] = []  # addresses of the beats that commands have asked for
-    advanced = 0
+    taken = 0
 
     async def walker(ctx):
         ctx.set(dut.layer.last_lanes, case.last_lanes)
@@ -353,16 +353,16 @@ def test_store(name: str, pressure: float) -> None:
         assert not ctx.get(dut.active)
 
     async def watch(ctx):
-        nonlocal advanced
+        nonlocal taken
         while True:
-            _, _, advance, error = await ctx.tick().sample(dut.advance, dut.operand_error)
-            advanced += advance
+            _, _, ready, error = await ctx.tick().sample(dut.body.ready, dut.operand_error)
+            taken += ready
             assert not error
 
     simulate(dut, walker, groups, commands, beats, background=(watch,))
     assert written == expected
     assert not granted
-    assert advanced == len(bodies)
+    assert taken == len(bodies)
 
 
 @pytest.mark.parametrize(

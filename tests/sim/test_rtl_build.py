@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lutcore.hw.config import CoreConfig
 from lutcore.sim import rtl_build
 from lutcore.sim.rtl import RtlSim
+from lutcore.sim.verilog import verilog_of
 from lutcore.sw.errors import LutcoreError
 
 OUTPUTS = {
@@ -173,6 +175,14 @@ def test_missing_compiler(monkeypatch):
 def test_designs_that_cannot_be(text, message):
     with pytest.raises(LutcoreError, match=message):
         build(text)
+
+
+def test_the_default_core_is_no_trouble_for_a_compiler(tmp_path):
+    """Each part of a concatenation is a template in the next one: a thousand are too many."""
+    (tmp_path / "lutcore.v").write_text(verilog_of(CoreConfig()))
+    rtl_build._translate(tmp_path)
+    statements = (tmp_path / "lutcore.cc").read_text().splitlines()
+    assert max(statement.count("concat(") for statement in statements) < 256
 
 
 def test_arguments():
