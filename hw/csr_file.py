@@ -308,4 +308,4 @@ def status_word(*, busy, done, error, draining, hung, cause, instruction):
         Status.HUNG: hung,
     }
     low = Cat(parts[bit] for bit in sorted(parts))
-    return Cat(low, Signal(8 - len(parts)), cause, instruction)
+    return Cat(low, Const(0, 8 - len(parts)), cause, Const(0, 8 - len(cause)), instruction)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from lutcore.hw.config import CoreConfig, ceil_div
+from lutcore.sim.golden import golden
 from lutcore.sw.layer import TERNARY_BITS, Kind, QuantLayer
 from lutcore.verif.layers import Case, draw_case
 
@@ -31,6 +32,8 @@ def extreme_cases(
     # Too small for anything but a zero with a sign, or for all bits, and too large.
     for form, power in (("subnormal", -30), ("float16", -135), ("float16", 127)):
         yield _rounded(source, numbers, config, form, np.float32(2.0**power))
+    for power in (-5, -146):
+        yield _cancelled(source, numbers, config, np.float32(2.0**power))
 
 
 def _rounded(
@@ -45,6 +48,23 @@ def _rounded(
     case = draw_case(source, numbers, config, kind=("affine", 1), form=form, shape=shape)
     layer = replace(case.layer, bias=None)
     return replace(case, layer=layer, scale=np.full(case.rows, row_scale))
+
+
+def _cancelled(
+    source: random.Random, numbers: np.random.Generator, config: CoreConfig, row_scale: np.float32
+) -> Case:
+    """A layer whose biases take nearly all of the results away, or some last bits of them."""
+    shape = (12 * config.lanes, config.step, config.step)
+    case = draw_case(source, numbers, config, kind=("affine", 1), form="float16", shape=shape)
+    layer = replace(case.layer, bias=None)
+    scale = np.full(case.rows, row_scale)
+    results = golden(layer, case.q, scale)[0]
+    near = results.view(np.int32) + numbers.integers(-3, 4, layer.n, np.int32)
+    near = np.where(results == 0, np.float32(1), near.view(np.float32))
+    # Half of them with an exponent of their own, on either side.
+    places = numbers.integers(-30, 31, layer.n) * numbers.integers(0, 2, layer.n)
+    bias = np.ldexp(near, places) * numbers.choice(np.array([-1, -1, -1, 1]), layer.n)
+    return replace(case, layer=replace(layer, bias=bias.astype(np.float32)), scale=scale)
 
 
 def _case(

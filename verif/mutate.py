@@ -12,7 +12,13 @@ import numpy as np
 
 from lutcore.sim.rtl import CsrError, RtlModel, RtlProtocolError
 from lutcore.sw.errors import LutcoreError
-from lutcore.verif import mutate_nests, mutate_programs, mutate_scenarios, mutate_stops
+from lutcore.verif import (
+    mutate_far,
+    mutate_nests,
+    mutate_programs,
+    mutate_scenarios,
+    mutate_stops,
+)
 from lutcore.verif.mutants import Mutant
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario
 from lutcore.verif.mutate_host import Killed, Record
@@ -23,6 +29,7 @@ __all__ = ["SCENARIOS", "Outcome", "Regression", "Verdict"]
 #: In the order in which they run: what kills most comes first.
 SCENARIOS: tuple[Scenario, ...] = (
     *mutate_scenarios.SCENARIOS,
+    *mutate_far.SCENARIOS,
     *mutate_nests.SCENARIOS,
     *mutate_stops.SCENARIOS,
     *mutate_programs.SCENARIOS,
@@ -107,11 +114,13 @@ class Regression:
             self._records[scenario.name] = bench.records
             self.cycles += sum(host.sim.cycle for host in bench.hosts)
 
-    def judge(self, number: int, mutant: Mutant) -> Verdict:
-        """Run one fault through the scenarios until one kills it."""
+    def judge(
+        self, number: int, mutant: Mutant, scenarios: Sequence[Scenario] | None = None
+    ) -> Verdict:
+        """Run one fault through the scenarios (or some of them) until one kills it."""
         start = time.monotonic()
         late = ""
-        for scenario in self.scenarios:
+        for scenario in self.scenarios if scenarios is None else scenarios:
             records = self._records[scenario.name]
             bench = Bench(self.jobs, self.model, self._memory, number, records, learning=False)
             try:
@@ -126,7 +135,12 @@ class Regression:
         outcome: Outcome = "timing" if late else "survived"
         return Verdict(number, mutant, outcome, by, detail, time.monotonic() - start)
 
-    def judge_all(self, mutants: Sequence[tuple[int, Mutant]], processes: int) -> Iterator[Verdict]:
+    def judge_all(
+        self,
+        mutants: Sequence[tuple[int, Mutant]],
+        processes: int,
+        scenarios: Sequence[Scenario] | None = None,
+    ) -> Iterator[Verdict]:
         """Verdicts on faults with their numbers, as they come, each from a process of its own."""
         context = multiprocessing.get_context("fork")
         waiting = list(mutants)
@@ -135,7 +149,8 @@ class Regression:
             while waiting and len(running) < processes:
                 number, mutant = waiting.pop(0)
                 receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=self._child, args=(sender, number, mutant))
+                arguments = (sender, number, mutant, scenarios)
+                process = context.Process(target=self._child, args=arguments)
                 process.start()
                 sender.close()
                 running[receiver] = process, number, mutant, time.monotonic()
@@ -146,8 +161,14 @@ class Regression:
                 del running[receiver]
                 yield self._collect(receiver, process, number, mutant, ready)
 
-    def _child(self, sender: Connection, number: int, mutant: Mutant) -> None:
-        sender.send(self.judge(number, mutant))
+    def _child(
+        self,
+        sender: Connection,
+        number: int,
+        mutant: Mutant,
+        scenarios: Sequence[Scenario] | None,
+    ) -> None:
+        sender.send(self.judge(number, mutant, scenarios))
         sender.close()
 
     @staticmethod

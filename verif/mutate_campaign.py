@@ -1,7 +1,7 @@
 """A whole campaign: faults are drawn, built into one design, judged, and what is left is proved."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +11,9 @@ from lutcore.sim.rtl_build import build_model
 from lutcore.sim.verilog import verilog_of
 from lutcore.sw.errors import LutcoreError
 from lutcore.verif.mutants import GROUPS, UNITS, Mutant, Netlist, instrument, read_netlist, sample
-from lutcore.verif.mutate import Regression, Verdict
-from lutcore.verif.mutate_bench import Jobs
-from lutcore.verif.mutate_proof import prove_equivalent
+from lutcore.verif.mutate import SCENARIOS, Outcome, Regression, Verdict
+from lutcore.verif.mutate_bench import Jobs, Scenario
+from lutcore.verif.mutate_proof import METHODS, QUICK, prove_equivalent
 
 __all__ = ["SMALL_CORE", "Campaign", "Request", "run_campaign", "units_of"]
 
@@ -163,34 +163,48 @@ def run_campaign(
         wanted = list(enumerate(mutants, 1))
         if request.only is not None:
             wanted = [wanted[request.only - 1]]
-        verdicts = []
-        for verdict in regression.judge_all(wanted, request.processes):
-            verdicts.append(verdict)
-            progress("judging", len(verdicts), len(wanted))
+        verdicts: dict[int, Verdict] = {}
+
+        def judge(step: str, scenarios: Sequence[Scenario]) -> None:
+            rest = outcomes("survived", "timing") if verdicts else [number for number, _ in wanted]
+            faults = [(number, mutants[number - 1]) for number in rest]
+            judged = regression.judge_all(faults, request.processes, scenarios)
+            for done, verdict in enumerate(judged, 1):
+                verdicts[verdict.number] = verdict
+                progress(step, done, len(faults))
+
+        def prove(step: str, methods: Sequence[str]) -> None:
+            unseen = [verdicts[number] for number in outcomes("survived")]
+            proofs = _prove(netlist, unseen, request.processes, methods)
+            for done, verdict in enumerate(proofs, 1):
+                verdicts[verdict.number] = verdict
+                progress(step, done, len(unseen))
+
+        def outcomes(*wanted: Outcome) -> list[int]:
+            return sorted(n for n, verdict in verdicts.items() if verdict.outcome in wanted)
+
         if request.prove:
-            verdicts = _prove(netlist, verdicts, request.processes, progress)
-    verdicts.sort(key=lambda verdict: verdict.number)
-    return Campaign(request, tuple(verdicts), regression.cycles)
+            # What does nothing would otherwise go through the whole regression.
+            judge("judging, first scenario", SCENARIOS[:1])
+            prove("proving the others equivalent", QUICK)
+        judge("judging", SCENARIOS)
+        if request.prove:
+            prove("proving survivors equivalent", METHODS[len(QUICK) :])
+    return Campaign(
+        request, tuple(verdicts[number] for number in sorted(verdicts)), regression.cycles
+    )
 
 
 def _prove(
-    netlist: Netlist,
-    verdicts: Sequence[Verdict],
-    processes: int,
-    progress: Callable[[str, int, int], None],
-) -> list[Verdict]:
-    """Try to prove what survived equivalent."""
-    survived = [verdict for verdict in verdicts if verdict.outcome == "survived"]
-    proved: dict[int, Verdict] = {}
+    netlist: Netlist, verdicts: Sequence[Verdict], processes: int, methods: Sequence[str]
+) -> Iterator[Verdict]:
+    """Try to prove faults equivalent."""
 
     def attempt(verdict: Verdict) -> Verdict:
         with tempfile.TemporaryDirectory(prefix="lutcore-mutate-") as folder:
-            method = prove_equivalent(netlist, verdict.mutant, Path(folder))
+            method = prove_equivalent(netlist, verdict.mutant, Path(folder), methods)
         return replace(verdict, outcome="equivalent", by=method) if method else verdict
 
     # Yosys runs in processes of its own, so threads suffice.
     with ThreadPoolExecutor(processes) as pool:
-        for verdict in pool.map(attempt, survived):
-            proved[verdict.number] = verdict
-            progress("proving survivors equivalent", len(proved), len(survived))
-    return [proved.get(verdict.number, verdict) for verdict in verdicts]
+        yield from pool.map(attempt, verdicts)

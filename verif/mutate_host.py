@@ -154,9 +154,10 @@ class Host:
         """Write the registers of a job."""
         values = {"PROGRAM_LENGTH": job.length}
         for region, (base, size) in job.regions.items():
-            values[f"{region.name}_BASE_LO"] = base & 0xFFFF_FFFF
-            values[f"{region.name}_BASE_HI"] = base >> 32
-            values[f"{region.name}_SIZE"] = size
+            offset = job.offsets.get(region, 0)
+            values[f"{region.name}_BASE_LO"] = base - offset & 0xFFFF_FFFF
+            values[f"{region.name}_BASE_HI"] = base - offset >> 32
+            values[f"{region.name}_SIZE"] = size + offset
         for name, value in (("EXPECT", job.expect), ("BUDGET", budget)):
             values[f"{name}_LO"], values[f"{name}_HI"] = value & 0xFFFF_FFFF, value >> 32
         for name, value in values.items():

@@ -25,8 +25,9 @@ _TIMEOUT = 60
 _QUESTIONS, _REGISTERS = 20, 60
 #: States that answer a question: each refutes claims of its own.
 _STATES = 12
-#: Widest registers of which each value is a condition, in the same module and in one beside it.
-_NEAR, _BESIDE = 4, 2
+#: Widest registers of which each value is a condition, in the same module and in one beside it,
+#: and of which each bit is one.
+_NEAR, _BESIDE, _WIDE = 4, 2, 24
 #: Outputs that count only while the valid of their channel is 1.
 _CHANNEL = re.compile(r"^(m_axi_ar|m_axi_aw|m_axi_w|s_axi_b|s_axi_r)(?!eady|valid)")
 
@@ -150,7 +151,7 @@ class Miter:
             if width <= limit:
                 for value in range(1 << width):
                     yield other, -1, value
-            elif path == home and other == cell:
+            elif path == home and width <= _WIDE:
                 for bit in range(width):
                     yield other, bit, 0
                     yield other, bit, 1

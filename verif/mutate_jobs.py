@@ -51,7 +51,7 @@ class Job:
     expect
         Fingerprint, as told to the core.
     regions
-        Base and size, as told to the core.
+        Base and size.
     before
         Content of each region, and of `GUARD` bytes around it.
     after
@@ -62,6 +62,8 @@ class Job:
         Lookups and beats of a program that ends well.
     written
         Bytes of results, strobes counted.
+    offsets
+        Of some regions, how many bytes before `regions` says they begin for the core.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Job:
     instruction: int = 0
     counts: IssCounts = field(default_factory=IssCounts)
     written: int = 0
+    offsets: Mapping[Region, int] = field(default_factory=dict)
 
     @cached_property
     def good(self) -> bool:

@@ -4,7 +4,7 @@ Design and mutant are cut at their registers, memories and instances: what these
 input that both share, what they take becomes an output of each. If all outputs agree for every
 input, the two go from equal states through equal states for ever. A module's own inputs are free,
 so the proof is tried on the module, then on the whole design flattened, where constants and dead
-ends outside of the module count too, and where registers may differ while nothing looks at them:
+ends outside of the module count too. On both, registers may differ while nothing looks at them:
 see `lutcore.verif.mutate_invariant`.
 """
 
@@ -20,10 +20,12 @@ from lutcore.sw.errors import LutcoreError
 from lutcore.verif.mutants import Mutant, Netlist, apply_script
 from lutcore.verif.mutate_invariant import find_invariant
 
-__all__ = ["METHODS", "cut", "prove_equivalent"]
+__all__ = ["METHODS", "QUICK", "cut", "prove_equivalent"]
 
 #: Tried in this order.
-METHODS = ("module", "states", "invariant")
+METHODS = ("module", "states", "design", "invariant")
+#: Those of them that take seconds.
+QUICK = ("module", "states", "design")
 #: Seconds for the proof on one module.
 _TIMEOUT = 60
 
@@ -56,12 +58,12 @@ def prove_equivalent(
     (folder / "netlist.il").write_text(netlist.rtlil, encoding="utf-8")
     (folder / "fault.ys").write_text(apply_script([mutant], selected=False), encoding="utf-8")
     for method in methods:
-        whole = method == "invariant"
+        whole = method in ("design", "invariant")
         try:
             for name, fault in (("gold", ""), ("gate", "script fault.ys;")):
                 top = netlist.top if whole else mutant.module
                 _write_cut(folder, name, fault, top, flatten=whole)
-            if _agree(folder) if method == "module" else find_invariant(folder):
+            if find_invariant(folder) if method in ("states", "invariant") else _agree(folder):
                 return method
         except LutcoreError:
             # No proof by this method, for whatever reason: the fault remains under suspicion.
@@ -71,7 +73,8 @@ def prove_equivalent(
 
 def _write_cut(folder: Path, name: str, fault: str, top: str, *, flatten: bool) -> None:
     """Write ``NAME.il``: the module, with the fault, cut."""
-    shape = "flatten; " if flatten else ""
+    # Registers that nobody reads may differ: they are gone.
+    shape = "flatten; opt_clean; " if flatten else ""
     run_yosys(
         folder,
         # dffunmap: what a register holds next is one value, whatever its pins say.

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from lutcore.hw.csr import Control, Region, Status
-from lutcore.hw.isa import Axis, Cause, Opcode, Token, Unit, encode
+from lutcore.hw.isa import Axis, Cause, Opcode, Token, Unit, decode, encode
+from lutcore.hw.supervisor import HUNG_CYCLES
 from lutcore.sim.rtl import FaultKind
 from lutcore.sw.compile import compile_layer
 from lutcore.sw.legal import check
@@ -99,6 +100,11 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
     for unit in Unit:
         loop = encode(Opcode.LOOP, unit=unit, axis=Axis.K, auto=0, total=1, step=1, stride=0)
         variants[f"nesting {unit.name}"] = {"words": [*[loop] * 6, *words[6:]]}
+    for opcode in (Opcode.LDW, Opcode.LDX, Opcode.STY):
+        for bit in (0, 1, 2, 3, 4, *range(30, 40)):
+            fields = decode(words[at(opcode)])[1]
+            moved = encode(opcode, **fields | {"base": fields["base"] ^ 1 << bit})
+            variants[f"{opcode.name} from bit {bit}"] = changed(at(opcode), moved)
     for region, size in (
         (Region.PROGRAM, len(words) * 16),
         (Region.WEIGHTS, len(program.image)),
@@ -142,6 +148,31 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
                 words=[first, one, end],
                 length=3,
             )
+
+    # Blocks that are said to be there, and are not; others have been, in the program before.
+    unloaded = [
+        word
+        for word in words
+        if word & 0xFF not in (Opcode.LDW, Opcode.LDX)
+        and not (word & 0xFF == Opcode.LOOP and decode(word)[1]["unit"] in (Unit.LDW, Unit.LDX))
+    ]
+    after = next(i for i, word in enumerate(unloaded) if word & 0xFF == Opcode.LAYER) + 1
+    for missing in (*(t for t in Token if t.name.endswith("FULL")), None):
+        adds = [
+            encode(Opcode.TOKEN, counter=token, count=1)
+            for token in Token
+            if token.name.endswith("FULL") and token != missing
+        ]
+        more = [*unloaded[:after], *adds, *unloaded[after:]]
+        yield altered_job(
+            program,
+            x,
+            source,
+            f"nothing loaded, {missing.name if missing else 'all'} said to be missing",
+            words=more,
+            sizes={Region.PROGRAM: 16 * len(more)},
+            length=len(more),
+        )
 
     # Units give too many back: loaders to a full counter, readers to a free one.
     layer, load = at(Opcode.LAYER), at(Opcode.LDW) + 1
@@ -262,6 +293,26 @@ def _resets(bench: Bench) -> None:
         host.wait()
         host.sim.reset(2 + index)
         check_reset_values(host, bench)
+
+
+@scenario(SCENARIOS, "late")
+def _late(bench: Bench) -> None:
+    """A bus that answers after the core has called it hung: it can be started again."""
+    job = bench.jobs.layers("small", 2)[0]
+    host = bench.host(latency=HUNG_CYCLES + 3000)
+    for index in range(3):
+        host.start(job)
+        host.sim.step(20)
+        host.expect_status([Status.BUSY])
+        host.wait("a timeout")
+        host.same("STATUS after a timeout", host.read("STATUS"))
+        host.acknowledge()
+        host.sim.step(8000)
+        host.same("STATUS after the late answer", host.read("STATUS"))
+        host.acknowledge()
+        if index == 1:
+            host.write("CONTROL", _RESET)
+            host.expect_status([])
 
 
 @scenario(SCENARIOS, "hangs")

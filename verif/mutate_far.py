@@ -1,0 +1,71 @@
+"""Scenario of blocks that lie far from the start of their regions."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from lutcore.hw.csr import Region
+from lutcore.hw.isa import INSTRUCTION_BITS, Opcode, decode, encode, words_to_bytes
+from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
+from lutcore.verif.mutate_jobs import GUARD, Job
+
+__all__ = ["SCENARIOS", "far"]
+
+SCENARIOS: list[Scenario] = []
+
+_REGIONS = {
+    Opcode.LDW: Region.WEIGHTS,
+    Opcode.LDX: Region.ACTIVATIONS,
+    Opcode.STY: Region.RESULTS,
+}
+
+
+@scenario(SCENARIOS, "far")
+def _far(bench: Bench) -> None:
+    """Layers in regions of up to 4 GiB, at the end of them: every bit of an offset counts."""
+    for index, behaviour in enumerate(({}, {"stall_probability": 0.4, "stall_seed": 3})):
+        host = bench.host(latency=8, **behaviour)
+        for job in bench.jobs.once(
+            f"far {index}", lambda n=index: _jobs(bench.jobs, f"far {n}", 8)
+        ):
+            host.run(job)
+
+
+def _jobs(jobs: Jobs, name: str, count: int) -> list[Job]:
+    source = jobs.random(f"{name} offsets")
+    found = []
+    for job in jobs.layers(name, count):
+        offsets = {}
+        for region in _REGIONS.values():
+            base, size = job.regions[region]
+            # All bits of one width, from as far down as blocks are aligned.
+            most = min(base, (1 << source.randint(14, 32)) - 1 - size)
+            offsets[region] = source.randint(most // 2, most) & ~63
+        found.append(far(job, offsets))
+    return found
+
+
+def far(job: Job, offsets: dict[Region, int]) -> Job:
+    """The same job at the same addresses, with regions that begin that many bytes before.
+
+    Parameters
+    ----------
+    job
+        Of a compiled program.
+    offsets
+        Bytes by which LDW, LDX and STY have to be told to begin further on, multiples of 64.
+    """
+    content = job.before[Region.PROGRAM].copy()
+    size = INSTRUCTION_BITS // 8
+    for place in range(GUARD, GUARD + size * job.length, size):
+        word = int.from_bytes(content[place : place + size].tobytes(), "little")
+        instruction, fields = decode(word)
+        region = _REGIONS.get(instruction.opcode)
+        if region is not None:
+            fields["base"] += offsets[region]
+            moved = words_to_bytes([encode(instruction.opcode, **fields)])
+            content[place : place + size] = np.frombuffer(moved, np.uint8)
+    changed = {Region.PROGRAM: content}
+    return replace(
+        job, before={**job.before, **changed}, after={**job.after, **changed}, offsets=offsets
+    )
