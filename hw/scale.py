@@ -217,7 +217,7 @@ class ScaleUnit(wiring.Component):
         address_bits = (cfg.scale_words - 1).bit_length()
         chunk_line = Signal(address_bits, reset_less=True)  # first line of the chunk
         s_slot = Signal(reset_less=True)
-        t_slot = Signal(init=1, reset_less=True)
+        t_slot = Signal(init=1)
         t_free = Signal(range(3), init=2)
         layout = final_tag(cfg)
         body_base = Signal(self.sum_address + 1, reset_less=True)
