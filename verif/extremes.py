@@ -60,11 +60,15 @@ def _cancelled(
     scale = np.full(case.rows, row_scale)
     results = golden(layer, case.q, scale)[0]
     near = results.view(np.int32) + numbers.integers(-3, 4, layer.n, np.int32)
-    near = np.where(results == 0, np.float32(1), near.view(np.float32))
+    near = near.view(np.float32)
+    near = np.where(np.isfinite(near) & (results != 0), near, np.float32(1))
     # Half of them with an exponent of their own, on either side.
     places = numbers.integers(-30, 31, layer.n) * numbers.integers(0, 2, layer.n)
-    bias = np.ldexp(near, places) * numbers.choice(np.array([-1, -1, -1, 1]), layer.n)
-    return replace(case, layer=replace(layer, bias=bias.astype(np.float32)), scale=scale)
+    signs = numbers.choice(np.array([-1, -1, -1, 1], np.float32), layer.n)
+    with np.errstate(over="ignore", under="ignore"):
+        bias = np.ldexp(near, places).astype(np.float32) * signs
+    bias = np.where(np.isfinite(bias), bias, -near)
+    return replace(case, layer=replace(layer, bias=bias), scale=scale)
 
 
 def _case(
