@@ -133,8 +133,8 @@ UNITS: dict[str, Unit] = {
     "lookup": Unit(LookupTable, f"rows lanes {_TABLES}"),
     "table": Unit(
         TableUnit,
-        "rows lanes depth group activation table_form ternary bus_width run x_words sum_words "
-        "scale_lanes",
+        "rows lanes depth group activation table_form ternary bus_width tiles run x_words "
+        "sum_words scale_lanes",
     ),
     "scale": Unit(
         ScaleUnit,
@@ -149,7 +149,7 @@ UNITS: dict[str, Unit] = {
     "store": Unit(StoreUnit, "rows lanes bus_width tiles final_lanes"),
     "ldw": Unit(
         _ldw,
-        "lanes group depth bus_width tiles weight_words scale_words scale_lanes final_lanes",
+        "lanes group depth planes bus_width tiles weight_words scale_words scale_lanes final_lanes",
     ),
     "ldx": Unit(_ldx, "rows depth activation bus_width x_words"),
     "weight_buffer": Unit(_weight_buffer, "lanes group depth bus_width weight_words"),
