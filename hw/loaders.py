@@ -276,9 +276,8 @@ class WeightLoader(wiring.Component):
         tiles = Signal(range(cfg.tiles + 1))
         planes_total = Signal(range(cfg.tiles * cfg.planes + 1), reset_less=True)
         lines = Signal(range(2 * (cfg.planes + 1) + 1))  # of a chunk and a group
-        places = Signal(
-            len(planes_total) + EXTENT_BITS, reset_less=True
-        )  # of words, over all steps
+        # Of all the words of a step, over all steps.
+        places = Signal(len(planes_total) + EXTENT_BITS, reset_less=True)
         lines_most = (1 << len(groups)) * cfg.tiles * 2 * (cfg.planes + 1) * cfg.chunks
         scale_lines = Signal(range(lines_most), reset_less=True)
         layout = block_tag(cfg)
