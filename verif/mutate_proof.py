@@ -57,12 +57,15 @@ def prove_equivalent(
     """
     (folder / "netlist.il").write_text(netlist.rtlil, encoding="utf-8")
     (folder / "fault.ys").write_text(apply_script([mutant], selected=False), encoding="utf-8")
+    written: bool | None = None
     for method in methods:
         whole = method in ("design", "invariant")
         try:
-            for name, fault in (("gold", ""), ("gate", "script fault.ys;")):
+            if whole != written:
                 top = netlist.top if whole else mutant.module
-                _write_cut(folder, name, fault, top, flatten=whole)
+                for name, fault in (("gold", ""), ("gate", "script fault.ys;")):
+                    _write_cut(folder, name, fault, top, flatten=whole)
+                written = whole
             if find_invariant(folder) if method in ("states", "invariant") else _agree(folder):
                 return method
         except LutcoreError:

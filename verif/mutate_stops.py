@@ -149,6 +149,11 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
                 length=3,
             )
 
+    def another(name: str, instructions: list[int]) -> Job:
+        count = len(instructions)
+        sizes = {Region.PROGRAM: 16 * count}
+        return altered_job(program, x, source, name, words=instructions, sizes=sizes, length=count)
+
     # Blocks that are said to be there, and are not; others have been, in the program before.
     unloaded = [
         word
@@ -157,39 +162,22 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
         and not (word & 0xFF == Opcode.LOOP and decode(word)[1]["unit"] in (Unit.LDW, Unit.LDX))
     ]
     after = next(i for i, word in enumerate(unloaded) if word & 0xFF == Opcode.LAYER) + 1
-    for missing in (*(t for t in Token if t.name.endswith("FULL")), None):
-        adds = [
-            encode(Opcode.TOKEN, counter=token, count=1)
-            for token in Token
-            if token.name.endswith("FULL") and token != missing
-        ]
-        more = [*unloaded[:after], *adds, *unloaded[after:]]
-        yield altered_job(
-            program,
-            x,
-            source,
-            f"nothing loaded, {missing.name if missing else 'all'} said to be missing",
-            words=more,
-            sizes={Region.PROGRAM: 16 * len(more)},
-            length=len(more),
+    fulls = [token for token in Token if token.name.endswith("FULL")]
+    for missing in (*fulls, None):
+        adds = [encode(Opcode.TOKEN, counter=t, count=1) for t in fulls if t != missing]
+        yield another(
+            f"nothing loaded, no token {missing.name if missing else 'left out'}",
+            [*unloaded[:after], *adds, *unloaded[after:]],
         )
 
     # Units give too many back: loaders to a full counter, readers to a free one.
     layer, load = at(Opcode.LAYER), at(Opcode.LDW) + 1
     for token in Token:
-        full = token.name.endswith("FULL")
+        full = token in fulls
         add = encode(Opcode.TOKEN, counter=token, count=2 if full else 1)
         start = layer if full else load
-        more = [*words[:start], add, *([*words[start:load], end] if full else words[start:])]
-        yield altered_job(
-            program,
-            x,
-            source,
-            f"{token.name} given too often",
-            words=more,
-            sizes={Region.PROGRAM: 16 * len(more)},
-            length=len(more),
-        )
+        rest = [*words[start:load], end] if full else words[start:]
+        yield another(f"{token.name} given too often", [*words[:start], add, *rest])
 
 
 def _full_case(jobs: Jobs) -> Case:

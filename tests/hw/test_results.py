@@ -87,7 +87,7 @@ def test_final(name: str, pressure: float) -> None:
     dut: Any = FinalUnit(config)
     # Random sums for every word of both slots, anew for each slot of the case.
     contents, scales, blocks, expected = [], [], [], []
-    ends: list[tuple[bool, bool]] = []  # of a row and of a row tile, for each group of results
+    ends: list[tuple[bool, bool]] = []  # of a row; in a row tile's last row
     for slot in case.slots:
         words = slot.row_tiles * slot.tiles * config.chunks * config.rows
         reach = 1 << rng.choice([10, 40, config.sum_width - 1])
@@ -117,8 +117,9 @@ def test_final(name: str, pressure: float) -> None:
                     results.append(int(total))
                 expected.append(results)
                 groups = -(-channels // config.final_lanes)
-                ends += [(False, False)] * (groups - 1)
-                ends.append((True, row == (case.last_rows if last else config.rows) - 1))
+                last_row = row == (case.last_rows if last else config.rows) - 1
+                ends += [(False, last_row)] * (groups - 1)
+                ends.append((True, last_row))
     counts = {"taken": 0, "given": 0, "freed": 0}
     flags: list[tuple[bool, bool]] = []
 
@@ -198,7 +199,7 @@ def test_final(name: str, pressure: float) -> None:
         while True:
             _, _, valid, ready, row_end, tile_end = await ctx.tick().sample(*ports)
             if valid and ready:
-                flags.append((bool(row_end), bool(row_end and tile_end)))
+                flags.append((bool(row_end), bool(tile_end)))
 
     async def check(ctx):
         for number, row in enumerate(expected):
@@ -310,7 +311,7 @@ def test_store(name: str, pressure: float) -> None:
             for at in starts:
                 group = values[at : at + config.final_lanes]
                 row_end = at == starts[-1]
-                inputs.append((group, row_end, row_end and row == first_row + rows - 1))
+                inputs.append((group, row_end, row == first_row + rows - 1))
     written: dict[int, int] = {}
     granted: list[int] = []  # addresses of the beats that commands have asked for
     taken = 0
