@@ -148,9 +148,10 @@ class ArrayUnit(wiring.Component):
         m.d.sync += single.eq(self.issue & set_last & (entry == 0) & (plane == 0))
         m.d.sync += credit.eq(credit + self.o_pop - (self.issue & finishing))
 
-        issued = Signal(step_layout(cfg))
+        issued = Signal(step_layout(cfg), reset_less=True)
+        valid = Signal()
         m.d.sync += [
-            issued.valid.eq(self.issue),
+            valid.eq(self.issue),
             issued.bank.eq(bank),
             issued.plane_first.eq(plane == 0),
             issued.plane_last.eq(plane_last),
@@ -161,6 +162,7 @@ class ArrayUnit(wiring.Component):
         ]
         m.d.comb += [
             lanes.step.eq(issued),
+            lanes.step.valid.eq(valid),
             lanes.weights.eq(self.buffer.data[: cfg.weight_bits]),
         ]
 
@@ -193,5 +195,5 @@ class ArrayUnit(wiring.Component):
             m.d.comb += self.state.eq(State.WAIT_OUT)
         with m.Elif(self.expecting | self.i.valid):
             m.d.comb += self.state.eq(State.WAIT_IN)
-        m.d.comb += self.active.eq(self.i.valid | issued.valid | (credit != cfg.tiles))
+        m.d.comb += self.active.eq(self.i.valid | valid | (credit != cfg.tiles))
         return m

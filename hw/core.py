@@ -12,7 +12,7 @@ from lutcore.hw.csr import COUNTER_UNITS, Region
 from lutcore.hw.csr_file import CounterBank, CsrFile, event_bits, status_word
 from lutcore.hw.dma import REGION_ALIGNMENT, ReadMaster, Window, WriteMaster, command_layout
 from lutcore.hw.fetch import Fetch
-from lutcore.hw.isa import INSTRUCTIONS, Cause, Opcode, Token, Unit
+from lutcore.hw.isa import INSTRUCTIONS, PROGRAM_MAX, Cause, Opcode, Token, Unit
 from lutcore.hw.loaders import ActivationLoader, WeightLoader, write_signature
 from lutcore.hw.nest import Nest
 from lutcore.hw.results import FinalUnit, StoreUnit
@@ -84,8 +84,8 @@ class _Engine(wiring.Component):
                 "finished": Out(1),
                 "errors": Out(data.ArrayLayout(ErrorPort, self.error_sources)),
                 "progress": Out(1),
-                "oldest_at": Out(16),
-                "unanswered_at": Out(16),
+                "oldest_at": Out(range(PROGRAM_MAX)),
+                "unanswered_at": Out(range(PROGRAM_MAX)),
                 "states": Out(data.ArrayLayout(State, len(COUNTER_UNITS))),
                 "lookup": Out(1),
             }
@@ -157,7 +157,7 @@ class _Engine(wiring.Component):
             m.submodules[f"nest_{name}"] = nest
             layout = INSTRUCTIONS[unit.opcode].layout
             held = Signal(layout, name=f"{name}_fields", reset_less=True)
-            number = Signal(16, name=f"{name}_number", reset_less=True)
+            number = Signal(range(PROGRAM_MAX), name=f"{name}_number", reset_less=True)
             now = data.View(layout, fetch.word)
             m.d.comb += [
                 nest.push.valid.eq(fetch.loop_valid[unit]),

@@ -118,8 +118,8 @@ class Fetch(wiring.Component):
                 "token_add": Out(1),
                 "unit_busy": In(len(Unit)),
                 "all_idle": In(1),
-                "instruction": Out(16),
-                "receiving": Out(16),
+                "instruction": Out(range(PROGRAM_MAX)),
+                "receiving": Out(range(PROGRAM_MAX)),
                 "finished": Out(1),
                 "error": Out(ErrorPort),
                 "state": Out(State),
@@ -133,7 +133,7 @@ class Fetch(wiring.Component):
         m.submodules.memory = memory = Memory(shape=INSTRUCTION_BITS, depth=PROGRAM_MAX, init=[])
         write, read = memory.write_port(), memory.read_port()
 
-        index = Signal(range(PROGRAM_MAX + 1), reset_less=True)
+        index = Signal(range(PROGRAM_MAX), reset_less=True)
         count = Signal(range(PROGRAM_MAX + 1), reset_less=True)
         m.d.comb += self.instruction.eq(index)
 

@@ -156,8 +156,9 @@ class Lanes(wiring.Component):
         # Cycle 2: the weights, registered close to the tables. Without a reset CXXRTL would take
         # the register bit by bit, and C++ compilers give up on so deep a concatenation.
         weights = Signal(cfg.weight_bits, reset_less=bare)
-        step = Signal(step_layout(cfg))
-        m.d.sync += step.eq(self.step)
+        step = Signal(step_layout(cfg), reset_less=True)
+        valid = Signal()
+        m.d.sync += [step.eq(self.step), valid.eq(self.step.valid)]
         with m.If(self.step.valid):
             m.d.sync += weights.eq(self.weights)
         if cfg.symmetric:
@@ -167,7 +168,9 @@ class Lanes(wiring.Component):
                 place = (g + 1) * group - 1
                 with m.If(self.step.valid & ~self.step.signs[g]):
                     m.d.sync += weights[place * lanes : (place + 1) * lanes].eq(0)
-        control = fixed_delay(m, step, 1 + tree_stages(cfg), "step")
+        stages = tree_stages(cfg)
+        control = fixed_delay(m, step, 1 + stages, "step", reset_less=True)
+        valid = fixed_delay(m, valid, 1 + stages, "valid")
 
         # Cycle 3: lookups.
         looked_up: list[list[list]] = [[[] for _ in range(lanes)] for _ in range(rows)]
@@ -203,14 +206,13 @@ class Lanes(wiring.Component):
         # The sum of each lane and row, and its sign or what is still to be added.
         sums: list[list] = [[None] * lanes for _ in range(rows)]
         final: list[list] = [[None] * lanes for _ in range(rows)]
-        stages = tree_stages(cfg)
         for n in range(lanes):
             if cfg.halved:
                 delayed = [
                     fixed_delay(
                         m,
                         signs[n][g],
-                        sign_delay(g, tree_stages(cfg)),
+                        sign_delay(g, stages),
                         f"sign_{n}_{g}",
                         reset_less=bare,
                     )
@@ -231,11 +233,13 @@ class Lanes(wiring.Component):
                 else:
                     sums[r][n] = plain_tree(m, platform, values, name)
 
-        after = Signal(step_layout(cfg))
-        m.d.sync += after.eq(control)
+        plane_end = valid & control.plane_last
+        after = Signal(step_layout(cfg), reset_less=True)
+        write_valid = Signal()
+        m.d.sync += [after.eq(control), write_valid.eq(plane_end)]
         for r in range(rows):
             whole = [
-                self._planes(m, platform, control, sums[r][n], final[r][n], f"{r}_{n}")
+                self._planes(m, platform, valid, plane_end, sums[r][n], final[r][n], f"{r}_{n}")
                 for n in range(lanes)
             ]
             # Both banks of sums, the running and the finished, lie in LUT RAM, one word for all
@@ -249,7 +253,7 @@ class Lanes(wiring.Component):
             write = memory.write_port()
             read = memory.read_port(domain="comb")
             m.d.comb += [
-                write.en.eq(after.valid & after.plane_last),
+                write.en.eq(write_valid),
                 write.addr.eq(after.entry),
                 read.addr.eq(control.entry),
             ]
@@ -268,7 +272,7 @@ class Lanes(wiring.Component):
                     write.data[n].eq(total),
                     self.o_sums[n * rows + r].eq(total),
                 ]
-        m.d.comb += self.o_write.eq(after.valid & after.plane_last & after.run_last)
+        m.d.comb += self.o_write.eq(write_valid & after.run_last)
         return m
 
     def _low_bits(self, m: Module, platform: object, bank: Value, row: int) -> list[list[Signal]]:
@@ -305,7 +309,14 @@ class Lanes(wiring.Component):
         return fused_add(m, platform, *terms, width, carry_in=sign).as_signed()
 
     def _planes(
-        self, m: Module, platform: object, control: data.View, value: Value, sign: Value, name: str
+        self,
+        m: Module,
+        platform: object,
+        valid: Value,
+        plane_end: Value,
+        value: Value,
+        sign: Value,
+        name: str,
     ) -> tuple[Signal, Signal | None]:
         """A step's sum over all planes, and its sign, or the one to be added, if it has but one."""
         cfg = self.config
@@ -325,9 +336,9 @@ class Lanes(wiring.Component):
         doubled = Cat(Const(0, 1), h).as_signed()
         m.d.comb += total.eq(self._accumulate(m, platform, doubled, value, cfg.shift_width, sign))
         m.d.sync += whole.eq(total)
-        with m.If(control.valid & control.plane_last):
+        with m.If(plane_end):
             m.d.sync += h.eq(0)
-        with m.Elif(control.valid):  # planes may come with gaps
+        with m.Elif(valid):  # planes may come with gaps
             m.d.sync += h.eq(total)
         return whole, None
 

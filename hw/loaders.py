@@ -46,15 +46,21 @@ def write_signature(width: int, piece: int, slot_words: int) -> wiring.Signature
     )
 
 
+def _most_beats(config: CoreConfig) -> dict[str, int]:
+    """Beats of the sections of a block, the last of which may be filled in part."""
+    bits = {
+        "bias_beats": config.bias_words * 32,
+        "scale_beats": config.scale_words * config.scale_lanes * 16,
+        "code_beats": config.weight_words * config.weight_bits,
+    }
+    return {name: ceil_div(size, config.bus_width) for name, size in bits.items()}
+
+
 def block_tag(config: CoreConfig) -> data.StructLayout:
     """What the sink of LDW has to know of a block."""
     return data.StructLayout(
         {
-            "bias_beats": range(config.bias_words * 32 // config.bus_width + 1),
-            "scale_beats": range(
-                config.scale_words * config.scale_lanes * 16 // config.bus_width + 2
-            ),
-            "code_beats": range(config.weight_words * config.weight_bits // config.bus_width + 2),
+            **{name: range(most + 1) for name, most in _most_beats(config).items()},
             "columns": range(config.weight_words * config.step + 1),
             "words": range(config.tiles * config.planes + 1),  # of the weight buffer, per step
         }
@@ -283,7 +289,7 @@ class WeightLoader(wiring.Component):
         layout = block_tag(cfg)
         tag = Signal(layout, reset_less=True)
         with_scales, with_bias = Signal(), Signal()
-        total = Signal(len(self.command.payload.beats), reset_less=True)
+        total = Signal(range(sum(_most_beats(cfg).values()) + 1), reset_less=True)
         m.d.comb += [
             with_scales.eq(first_at(body.first, fields.scale_level)),
             with_bias.eq(layer.bias & first_at(body.first, fields.bias_level)),
@@ -379,8 +385,8 @@ class WeightLoader(wiring.Component):
         m.submodules.unpacker = unpacker = self.unpacker
         head = Signal(layout)
         has_scales, has_bias = flag_fifo.r_data[0], flag_fifo.r_data[1]
-        sections = (head.bias_beats, head.scale_beats, head.code_beats)
-        beats = Signal(max(len(section) for section in sections) + 1, reset_less=True)
+        # One more than the last of the codes.
+        beats = Signal(range(max(_most_beats(cfg).values()) + 2), reset_less=True)
         slots = {name: Signal(name=f"{name}_slot", reset_less=True) for name in "wsb"}
         with m.If(self.start):
             m.d.sync += [slot.eq(1) for slot in slots.values()]
@@ -532,15 +538,18 @@ class ActivationLoader(wiring.Component):
 
         # Requester.
         words = Signal(EXTENT_BITS)  # memory words
-        beats = Signal(24, reset_less=True)
+        beats = Signal(range(slot_words * pieces + 1), reset_less=True)
         fill = Signal(EXTENT_BITS + 1, reset_less=True)  # memory words in the slot
         fresh = first_at(body.first, self.fields.level)
-        tags = fifo.SyncFIFO(width=25, depth=4)
+        layout = data.StructLayout({"beats": len(beats), "fresh": 1})
+        tags = fifo.SyncFIFO(width=layout.size, depth=4)
         m.submodules.tags = tags
+        head = Signal(layout)
         waiting = Signal()
         m.d.comb += [
             words.eq((body.k + (items - 1)) >> (items - 1).bit_length()),
             tags.w_data.eq(Cat(beats, fresh)),
+            head.eq(tags.r_data),
             self.command.payload.offset.eq(body.address),
             self.command.payload.beats.eq(beats),
             self.next_address.eq(body.address + (beats << beat_shift)),
@@ -570,14 +579,13 @@ class ActivationLoader(wiring.Component):
         with m.If(self.start):
             m.d.sync += slot.eq(1)
         writer = _PieceWriter(m, self.buffer, "x", slot)
-        got = Signal(24, reset_less=True)
-        starts_slot = tags.r_data[24]
+        got = Signal.like(beats, reset_less=True)
         sinking = Signal()
         with m.FSM() as sink:
             with m.State("IDLE"):
                 m.d.sync += got.eq(1)
                 with m.If(tags.r_rdy):
-                    with m.If(starts_slot):
+                    with m.If(head.fresh):
                         m.d.comb += self.x_give.eq(1)
                         writer.begin(m)
                     m.next = "DATA"
@@ -586,7 +594,7 @@ class ActivationLoader(wiring.Component):
                 with m.If(self.i.valid):
                     writer.write(m, self.i.payload)
                     m.d.sync += got.eq(got + 1)
-                    with m.If(got == tags.r_data[:24]):
+                    with m.If(got == head.beats):
                         m.d.comb += tags.r_en.eq(1)
                         m.next = "IDLE"
         m.d.comb += sinking.eq(sink.ongoing("DATA"))

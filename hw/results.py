@@ -107,7 +107,7 @@ class FinalUnit(wiring.Component):
         m.d.comb += [
             self.sum_slot.eq(tag.slot),
             self.sum_word.eq(word),
-            self.sum_enable.eq(issue & (part == 0)),
+            self.sum_enable.eq(issue),
             self.bias.slot.eq(b_slot),
             self.bias.word.eq(bias_word),
             self.bias.enable.eq(issue),

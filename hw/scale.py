@@ -469,23 +469,23 @@ class ScaleUnit(wiring.Component):
                 m.d.sync += total[lane].eq(before + terms[lane])
 
         # A finished sum slot goes to FINAL when its last sums are in memory.
-        done = Signal(data.StructLayout({"valid": 1, "tag": layout}))
+        done = Signal()
+        tag = Signal(layout)
         m.d.comb += [
-            done.valid.eq(self.i.ready & run.t_give),
-            done.tag.slot.eq(t_slot),
-            done.tag.tiles.eq(run.tiles),
-            done.tag.row_tiles.eq(row_tile),
-            done.tag.n_last.eq(run.n_last),
-            done.tag.r_last.eq(run.r_last),
-            done.tag.b_take.eq(b_take),
-            done.tag.b_give.eq(run.b_give),
+            done.eq(self.i.ready & run.t_give),
+            tag.slot.eq(t_slot),
+            tag.tiles.eq(run.tiles),
+            tag.row_tiles.eq(row_tile),
+            tag.n_last.eq(run.n_last),
+            tag.r_last.eq(run.r_last),
+            tag.b_take.eq(b_take),
+            tag.b_give.eq(run.b_give),
         ]
-        late = fixed_delay(m, done.tag, DEPTH, "done", reset_less=True)
         queue = fifo.SyncFIFO(width=layout.size, depth=2)
         m.submodules.queue = queue
         m.d.comb += [
-            queue.w_en.eq(fixed_delay(m, done.valid, DEPTH, "done_valid")),
-            queue.w_data.eq(late),
+            queue.w_en.eq(fixed_delay(m, done, DEPTH, "done")),
+            queue.w_data.eq(fixed_delay(m, tag, DEPTH, "tag", reset_less=True)),
             self.o.valid.eq(queue.r_rdy),
             self.o.payload.eq(queue.r_data),
             queue.r_en.eq(self.o.ready),

@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.config import SLOTS
-from lutcore.hw.isa import INSTRUCTIONS, Cause, Opcode, Token
+from lutcore.hw.isa import INSTRUCTIONS, PROGRAM_MAX, Cause, Opcode, Token
 
 __all__ = ["ErrorPort", "Supervisor", "TokenBank"]
 
@@ -21,7 +21,7 @@ class ErrorPort(data.Struct):
 
     valid: unsigned(1)
     cause: range(max(Cause) + 1)
-    instruction: unsigned(16)
+    instruction: range(PROGRAM_MAX)
 
 
 class TokenBank(wiring.Component):

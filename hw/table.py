@@ -502,15 +502,15 @@ class TableUnit(wiring.Component):
         m.d.comb += reader.request.eq(held)
         words = data.ArrayLayout(signed(cfg.activation_bits), cfg.rows * cfg.depth)
         used = words.size
-        run_fifo = fifo.SyncFIFOBuffered(width=run_layout(cfg).size, depth=18)
+        # A run lies in the fill or in a bank of the tables, of which there are three, or has finished
+        # a tile, which has one of ARRAY's accumulators until SCALE is done with it.
+        run_fifo = fifo.SyncFIFOBuffered(width=run_layout(cfg).size, depth=cfg.tiles + 4)
         m.submodules.run_fifo = run_fifo
         rows_depth = 2 * max(2, cfg.sum_words // (cfg.chunks * cfg.rows))
         rows_fifo = fifo.SyncFIFOBuffered(width=32 * cfg.rows, depth=rows_depth)
         m.submodules.rows_fifo = rows_fifo
-        room = Signal()
+        room = rows_fifo.w_rdy
         m.d.comb += [
-            # Two runs may still be in the adders below when this word is accepted.
-            room.eq((run_fifo.level < 15) & rows_fifo.w_rdy),
             fill.i.valid.eq(reader.valid & ~word_flags.header & room),
             fill.i.payload.a.eq(words(reader.item[:used])),
             fill.i.payload.tag.eq(word_flags.tag),

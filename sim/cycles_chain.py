@@ -64,10 +64,10 @@ class Chain(Timed):
     """
 
     times = (
-        "array_end", "scale_end", "_body", "_accepted", "read_end", "_fill", "_before", "_tags",
-        "_sums", "sums_free",
+        "array_end", "scale_end", "_body", "_accepted", "read_end", "_fill", "_before", "_sums",
+        "sums_free",
     )  # fmt: skip
-    floors: ClassVar = {"_tags": "_accepted", "_sums": "array_end", "sums_free": "scale_end"}
+    floors: ClassVar = {"_sums": "array_end", "sums_free": "scale_end"}
 
     def __init__(self, plan: Plan, first_body: int) -> None:
         self.plan = plan
@@ -82,7 +82,6 @@ class Chain(Timed):
         self._pause = False  # a set of one word: the next may not follow at once
         self.scale_end = PAST
         self._few = False  # so few terms that the same sums may not follow at once
-        self._tags = [PAST] * Latencies.RUN_TAGS  # SCALE's ends of the last runs
         self._sums = [PAST] * plan.config.tiles  # and of the last sums of the array
         self.sums_free = deque([PAST] * SLOTS)
         self._delay = Latencies.ARRAY_SUM + Latencies.tree(plan.config)
@@ -101,20 +100,17 @@ class Chain(Timed):
         accepted, fill, last, before = self._accepted, self._fill, self.array_end, self._before
         scale_end, few, pause = self.scale_end, self._few, self._pause
         extra, clears = self._extra, self._clears
-        tags, sums = self._tags, self._sums
+        sums = self._sums
         alike = len(steps) - (steps[-1] != steps[0])
         seen: list[int] | None = None
         run = step = 0
         while run < len(steps):
-            room = tags[0] + 1
             issue = last
             for left in range(steps[run] - 1, -1, -1):
                 # TABLE takes the words of a set when those of the one before are in their bank.
                 accepted += 1
                 if fill > accepted:
                     accepted = fill
-                if room > accepted:
-                    accepted = room
                 accepted += words_per_step - 1
                 if arrivals is not None and arrivals[step] > accepted:
                     accepted = arrivals[step]
@@ -163,7 +159,6 @@ class Chain(Timed):
                 finished[index] = time
             few = terms[-1][0] < Latencies.LONG
             sums = sums[len(terms) :] + finished
-            tags = [*tags[1:], scale_end]
             run += 1
 
             if ready is not None and ready[-1] <= last:
@@ -175,7 +170,7 @@ class Chain(Timed):
             if seen is None and run not in _LOOK:
                 continue
             state = [last, accepted, fill, before, scale_end]
-            state += [max(time, accepted) for time in tags] + [max(time, last) for time in sums]
+            state += [max(time, last) for time in sums]
             if seen is not None:
                 distance = state[0] - seen[0]
                 if all(new - old == distance for new, old in zip(state, seen, strict=True)):
@@ -183,14 +178,13 @@ class Chain(Timed):
                     distance *= skipped
                     last, accepted, fill = last + distance, accepted + distance, fill + distance
                     before, scale_end = before + distance, scale_end + distance
-                    tags = [time + distance for time in tags]
                     sums = [time + distance for time in sums]
                     run, step = run + skipped, step + skipped * steps[0]
             seen = state if run in _LOOK else None
 
         self._accepted, self._fill, self.array_end, self._before = accepted, fill, last, before
         self.scale_end, self._few, self._pause = scale_end, few, pause
-        self._tags, self._sums = tags, sums
+        self._sums = sums
         self._extra, self._clears = extra, clears
         self.read_end = accepted - 1
 

@@ -34,9 +34,8 @@ class Latencies:
     BLOCK_SIZES = 4
     #: Taking a body to accepting its first activation word.
     TABLE_READ = 2
-    #: A run's last activation word to its tag at SCALE; tags that may wait there.
+    #: A run's last activation word to its tag at SCALE.
     RUN_TAG = 4
-    RUN_TAGS = 15
     #: The beginning of a set's fill to the issue of its first lookup, its entries aside; the issue
     #: of its last lookup to the beginning of the next fill of its bank.
     SET = 0

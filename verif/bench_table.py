@@ -60,6 +60,7 @@ class TableBench(UnitBench):
         tables = self.config.rows * self.config.depth
         # What an instruction does not write is left over from another one.
         self.memory = np.full((tables, 2, 1 << self.half), 1 << 40)
+        self.runs_taken = 0
         self.pressures = {
             name: draw_pressure(self.random) for name in ("bodies", "sets", "runs", "rows")
         }
@@ -101,6 +102,7 @@ class TableBench(UnitBench):
     async def sets(self) -> None:
         """Take sets, see their tables stand until they are released."""
         pressure = self.pressures["sets"]
+        finished = 0
         for number, (tag, tables) in enumerate(self.expected.sets):
             got = await self.stream("o_set").get(pressure)
             for name, value in tag.items():
@@ -112,6 +114,9 @@ class TableBench(UnitBench):
             # Entries that ternary tables do not have are zero.
             wanted = np.pad(tables, ((0, 0), (0, self.config.entries - tables.shape[1])))
             env.expect("table: entries [table, entry]", stored, wanted, index=f"set {number} ")
+            finished += tag["run_last"]
+            while finished - self.runs_taken > self.config.tiles:  # no accumulator is free
+                await self.edge
             self["release"].set(1)
             await self.edge
             self["release"].set(0)
@@ -127,6 +132,7 @@ class TableBench(UnitBench):
                 what = f"table: {name} of the run's tag"
                 env.expect(what, got["tag"][name], value, index=f"run {number}")
             env.expect("table: sums of activations", got["sums"], sums, index=f"run {number}")
+            self.runs_taken += 1
 
     async def rows(self) -> None:
         """Take row scales."""

@@ -279,6 +279,7 @@ def test_instruction(name: str, pressure: float) -> None:
     expected = expect(case, blocks)
     loader = Loader(case, blocks, rng, pace=1 if pressure == 0 else 0.5)
     memory = [[None] * (2 * config.entries) for _ in range(config.rows * config.depth)]
+    taken = 0  # runs
 
     async def bodies(ctx):
         for name, value in zip("wsxt", case.levels, strict=True):
@@ -310,6 +311,7 @@ def test_instruction(name: str, pressure: float) -> None:
                     cells[bank * config.entries + place] = entry[table]
 
     async def sets(ctx):
+        finished = 0
         for number, (tag, tables) in enumerate(expected.sets):
             await pause(ctx, rng, pressure)
             got = await get(ctx, dut.o_set)
@@ -319,11 +321,15 @@ def test_instruction(name: str, pressure: float) -> None:
             # The tables must stand until they are released.
             start = number % 2 * config.entries
             assert [cells[start : start + config.entries] for cells in memory] == tables, number
+            finished += tag["run_last"]
+            while finished - taken > config.tiles:  # no accumulator is free
+                await ctx.tick()
             ctx.set(dut.release, 1)
             await ctx.tick()
             ctx.set(dut.release, 0)
 
     async def runs(ctx):
+        nonlocal taken
         if pressure:
             await ctx.tick().repeat(300)  # and sets may go on meanwhile
         for number, (tag, sums) in enumerate(expected.runs):
@@ -331,6 +337,7 @@ def test_instruction(name: str, pressure: float) -> None:
             got = await get(ctx, dut.o_run)
             assert flat(got.tag, tag) == tag, f"run {number}"
             assert [got.sums[row] for row in range(config.rows)] == sums, f"run {number}"
+            taken += 1
 
     async def rows(ctx):
         for number, scales in enumerate(expected.rows):
