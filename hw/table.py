@@ -502,8 +502,8 @@ class TableUnit(wiring.Component):
         m.d.comb += reader.request.eq(held)
         words = data.ArrayLayout(signed(cfg.activation_bits), cfg.rows * cfg.depth)
         used = words.size
-        # A run lies in the fill or in a bank of the tables, of which there are three, or has finished
-        # a tile, which has one of ARRAY's accumulators until SCALE is done with it.
+        # A run is in the fill or in a bank of the tables, which have room for three, or it has
+        # finished a tile, which has one of ARRAY's accumulators until SCALE is done with it.
         run_fifo = fifo.SyncFIFOBuffered(width=run_layout(cfg).size, depth=cfg.tiles + 4)
         m.submodules.run_fifo = run_fifo
         rows_depth = 2 * max(2, cfg.sum_words // (cfg.chunks * cfg.rows))

@@ -14,6 +14,7 @@ from lutcore.verif.mutants import GROUPS, UNITS, Mutant, Netlist, instrument, re
 from lutcore.verif.mutate import SCENARIOS, Outcome, Regression, Verdict
 from lutcore.verif.mutate_bench import Jobs, Scenario
 from lutcore.verif.mutate_proof import METHODS, QUICK, prove_equivalent
+from lutcore.verif.mutate_reach import Fact
 
 __all__ = ["SMALL_CORE", "Campaign", "Request", "run_campaign", "units_of"]
 
@@ -199,10 +200,11 @@ def _prove(
     netlist: Netlist, verdicts: Sequence[Verdict], processes: int, methods: Sequence[str]
 ) -> Iterator[Verdict]:
     """Try to prove faults equivalent."""
+    facts: dict[str, list[Fact]] = {}
 
     def attempt(verdict: Verdict) -> Verdict:
         with tempfile.TemporaryDirectory(prefix="lutcore-mutate-") as folder:
-            method = prove_equivalent(netlist, verdict.mutant, Path(folder), methods)
+            method = prove_equivalent(netlist, verdict.mutant, Path(folder), methods, facts)
         return replace(verdict, outcome="equivalent", by=method) if method else verdict
 
     # Yosys runs in processes of its own, so threads suffice.

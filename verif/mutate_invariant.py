@@ -10,12 +10,14 @@ every access to a memory, the fault is proved to change nothing.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lutcore.sim.rtl_build import run_yosys
 from lutcore.sw.errors import LutcoreError
+from lutcore.verif.mutate_reach import Fact, exclude
+from lutcore.verif.rtlil import Text, join
 
 __all__ = ["Miter", "find_invariant"]
 
@@ -54,48 +56,6 @@ class _Register:
     kept: list[bool] = field(default_factory=list)
 
 
-class _Text:
-    """RTLIL of a module, cell by cell."""
-
-    def __init__(self) -> None:
-        self.wires: list[str] = []
-        self.body: list[str] = []
-        self._ports = 0
-        self._names = 0
-
-    def port(self, name: str, width: int, direction: str) -> str:
-        self._ports += 1
-        self.wires.append(f"  wire width {width} {direction} {self._ports} {name}\n")
-        return name
-
-    def wire(self, width: int) -> str:
-        self._names += 1
-        self.wires.append(f"  wire width {width} \\w{self._names}\n")
-        return f"\\w{self._names}"
-
-    def gate(self, kind: str, width: int, **pins: tuple[str, int]) -> str:
-        """A cell with inputs (signal, width); returns its output."""
-        result = self.wire(width)
-        sizes = {f"{pin}_WIDTH": size for pin, (_, size) in pins.items()} | {"Y_WIDTH": width}
-        sizes |= {f"{pin}_SIGNED": 0 for pin in pins}
-        self.body.append(f"  cell {kind} $c{len(self.body)}\n")
-        self.body += [f"    parameter \\{name} {value}\n" for name, value in sizes.items()]
-        self.body += [f"    connect \\{pin} {signal}\n" for pin, (signal, _) in pins.items()]
-        self.body.append(f"    connect \\Y {result}\n  end\n")
-        return result
-
-    def instance(self, module: str, name: str, pins: dict[str, str]) -> None:
-        self.body.append(f"  cell \\{module} \\{name}\n")
-        self.body += [f"    connect \\{pin} {signal}\n" for pin, signal in pins.items()]
-        self.body.append("  end\n")
-
-    def connect(self, to: str, of: str) -> None:
-        self.body.append(f"  connect {to} {of}\n")
-
-    def __str__(self) -> str:
-        return f"module \\miter\n{''.join(self.wires)}{''.join(self.body)}end\n"
-
-
 class Miter:
     """Design and mutant, cut at their registers and memories, side by side.
 
@@ -105,10 +65,16 @@ class Miter:
         With ``gold.il`` and ``gate.il``, modules of these names with the same ports.
     beside
         Whether conditions are looked for in the modules around and within, too.
+    facts
+        States that the design never gets into.
+    low
+        Inputs that are 0.
     """
 
-    def __init__(self, folder: Path, *, beside: bool) -> None:
-        self.folder, self.beside = folder, beside
+    def __init__(
+        self, folder: Path, *, beside: bool, facts: Sequence[Fact] = (), low: tuple[str, ...] = ()
+    ) -> None:
+        self.folder, self.beside, self.facts, self.low = folder, beside, facts, low
         run_yosys(folder, "read_rtlil gold.il; write_json gold.json")
         ports = json.loads((folder / "gold.json").read_text(encoding="utf-8"))["modules"]["gold"]
         self.ports = {
@@ -158,7 +124,7 @@ class Miter:
 
     def write(self) -> None:
         """Write ``miter.il``: port `ok` is 1 if all claims hold, `given` if all are assumed to."""
-        text = _Text()
+        text = Text()
         self.claims.clear()
         now: dict[str, str] = {}
         then: tuple[dict[str, str], dict[str, str]] = {}, {}
@@ -177,7 +143,7 @@ class Miter:
                 chosen = [own if bit in register.bits else shared for bit in range(width)]
                 pins[1][name] = text.wire(width)
                 text.connect(
-                    pins[1][name], _join(f"{signal} [{bit}]" for bit, signal in enumerate(chosen))
+                    pins[1][name], join(f"{signal} [{bit}]" for bit, signal in enumerate(chosen))
                 )
         for module, side in (("gold", 0), ("gate", 1)):
             text.instance(module, module, pins[side])
@@ -187,7 +153,11 @@ class Miter:
             if register.conditions
         }
         claims = [*self._outputs(text, then), *self._inductive(text, now, then)]
-        given = []
+        given = [(text.gate("$not", 1, A=(now[name], 1)), 1) for name in self.low]
+        if self.facts:
+            states = {cell: now[f"cut:{cell}:Q"] for cell in self.widths}
+            parts = exclude(text, self.facts, states, self.widths)
+            given.append((join(parts), len(parts)))
         for cell, register in self.differing.items():
             if not register.conditions:
                 continue
@@ -196,11 +166,11 @@ class Miter:
             given.append(self._conditional(text, cell, register, values, agree))
         for name, parts in (("ok", claims), ("given", given)):
             reduced = [text.gate("$reduce_and", 1, A=part) for part in parts] or ["1'1"]
-            every = text.gate("$reduce_and", 1, A=(_join(reduced), len(reduced)))
+            every = text.gate("$reduce_and", 1, A=(join(reduced), len(reduced)))
             text.connect(text.port(f"\\{name}", 1, "output"), every)
         (self.folder / "miter.il").write_text(str(text), encoding="utf-8")
 
-    def _outputs(self, text: _Text, then: tuple[dict, dict]) -> Iterator[tuple[str, int]]:
+    def _outputs(self, text: Text, then: tuple[dict, dict]) -> Iterator[tuple[str, int]]:
         for name, (way, width) in self.ports.items():
             if way != "output" or (name.startswith("cut:") and name[4:-2] in self.widths):
                 continue
@@ -209,19 +179,19 @@ class Miter:
             if channel is not None:
                 valid = then[0][f"{channel[1]}valid"]
                 idle = text.gate("$not", 1, A=(valid, 1))
-                mask = _join([idle] * width)
+                mask = join([idle] * width)
                 same = text.gate("$or", width, A=(same, width), B=(mask, width))
             yield self._shown(text, "out", name, same, width)
 
     def _inductive(
-        self, text: _Text, now: dict, then: tuple[dict, dict]
+        self, text: Text, now: dict, then: tuple[dict, dict]
     ) -> Iterator[tuple[str, int]]:
         for cell, width in self.widths.items():
             sides = [then[side][f"cut:{cell}:D"] for side in (0, 1)]
             register = self.differing.get(cell, _Register(width))
             rest = [bit for bit in range(width) if bit not in register.bits]
             if rest:
-                left, right = (_join(f"{signal} [{bit}]" for bit in rest) for signal in sides)
+                left, right = (join(f"{signal} [{bit}]" for bit in rest) for signal in sides)
                 same = self._same(text, ("reg", cell), left, right, len(rest))
                 yield self._shown(text, "reg", cell, *same)
             if register.conditions:
@@ -231,7 +201,7 @@ class Miter:
                 yield self._shown(text, "if", cell, *held)
 
     def _conditional(
-        self, text: _Text, cell: str, register: _Register, values: dict[str, str], agree: str
+        self, text: Text, cell: str, register: _Register, values: dict[str, str], agree: str
     ) -> tuple[str, int]:
         """For each condition: not kept, or not true, or the bits agree."""
         parts = []
@@ -243,17 +213,17 @@ class Miter:
             dropped = f"{self.dropped[cell]} [{place}]"
             either = text.gate("$or", 1, A=(differs, 1), B=(agree, 1))
             parts.append(text.gate("$or", 1, A=(dropped, 1), B=(either, 1)))
-        return _join(parts), len(parts)
+        return join(parts), len(parts)
 
     def _same(
-        self, text: _Text, claim: tuple[str, str], left: str, right: str, width: int
+        self, text: Text, claim: tuple[str, str], left: str, right: str, width: int
     ) -> tuple[str, int]:
         """Whether two signals are the same: of each bit if the claim is in doubt, else of all."""
         if claim not in self.doubtful:
             return text.gate("$eq", 1, A=(left, width), B=(right, width)), 1
         return text.gate("$xnor", width, A=(left, width), B=(right, width)), width
 
-    def _shown(self, text: _Text, kind: str, name: str, signal: str, width: int) -> tuple[str, int]:
+    def _shown(self, text: Text, kind: str, name: str, signal: str, width: int) -> tuple[str, int]:
         """A claim, as an output that tells which of its bits fail."""
         port = f"claim_{len(self.claims)}"
         self.claims[port] = kind, name
@@ -318,20 +288,22 @@ class Miter:
         return failing or None
 
 
-def find_invariant(folder: Path) -> bool:
+def find_invariant(folder: Path, facts: Sequence[Fact] = (), low: tuple[str, ...] = ()) -> bool:
     """Whether a fault is proved never to show.
 
     Parameters
     ----------
-    folder
-        With ``gold.il`` and ``gate.il``, as for `Miter`.
+    folder, facts, low
+        As for `Miter`.
 
     Raises
     ------
     LutcoreError
         If the solver has not come to an end in time.
     """
-    return any(_search(Miter(folder, beside=beside)) for beside in (False, True))
+    return any(
+        _search(Miter(folder, beside=beside, facts=facts, low=low)) for beside in (False, True)
+    )
 
 
 def _search(miter: Miter) -> bool:
@@ -360,17 +332,12 @@ def _search(miter: Miter) -> bool:
     return False
 
 
-def _agree(text: _Text, register: _Register, left: str, right: str) -> str:
+def _agree(text: Text, register: _Register, left: str, right: str) -> str:
     """Whether the bits that may differ are the same in two values of the register."""
-    pair = (_join(f"{signal} [{bit}]" for bit in sorted(register.bits)) for signal in (left, right))
+    pair = (join(f"{signal} [{bit}]" for bit in sorted(register.bits)) for signal in (left, right))
     left, right = pair
     width = len(register.bits)
     return text.gate("$eq", 1, A=(left, width), B=(right, width))
-
-
-def _join(parts: Iterable[str]) -> str:
-    """Signals side by side, the first at bit 0."""
-    return "{ " + " ".join(reversed(list(parts))) + " }"
 
 
 def _path(cell: str) -> str:

@@ -19,13 +19,14 @@ from lutcore.sim.rtl_build import run_yosys
 from lutcore.sw.errors import LutcoreError
 from lutcore.verif.mutants import Mutant, Netlist, apply_script
 from lutcore.verif.mutate_invariant import find_invariant
+from lutcore.verif.mutate_reach import Fact, unreachable
 
 __all__ = ["METHODS", "QUICK", "cut", "prove_equivalent"]
 
 #: Tried in this order.
-METHODS = ("module", "states", "design", "invariant")
+METHODS = ("module", "states", "reset", "design", "invariant")
 #: Those of them that take seconds.
-QUICK = ("module", "states", "design")
+QUICK = ("module", "states", "reset", "design")
 #: Seconds for the proof on one module.
 _TIMEOUT = 60
 
@@ -33,11 +34,16 @@ _CELL = re.compile(r"^  cell (\S+) (\S+)\n(.*?)^  end\n", re.MULTILINE | re.DOTA
 _CONNECT = re.compile(r"^    connect \\(\S+) (.*)$", re.MULTILINE)
 #: All but the start values of registers: a cell that is taken out would leave its own behind.
 _ATTRIBUTE = re.compile(r"^ *attribute \\(?!init ).*\n", re.MULTILINE)
+_INPUT = re.compile(r"^  wire input \d+ \\(\w+)$", re.MULTILINE)
 _PORT = re.compile(r"^  wire .*?(?:input|output|inout) (\d+) ", re.MULTILINE)
 
 
 def prove_equivalent(
-    netlist: Netlist, mutant: Mutant, folder: Path, methods: Sequence[str] = METHODS
+    netlist: Netlist,
+    mutant: Mutant,
+    folder: Path,
+    methods: Sequence[str] = METHODS,
+    facts: dict[str, list[Fact]] | None = None,
 ) -> str | None:
     """Try to prove that a mutant does what the design does.
 
@@ -49,6 +55,8 @@ def prove_equivalent(
         For Yosys's files.
     methods
         Of `METHODS`.
+    facts
+        Of each module, what is known of the states that it never gets into; added to.
 
     Returns
     -------
@@ -58,6 +66,7 @@ def prove_equivalent(
     (folder / "netlist.il").write_text(netlist.rtlil, encoding="utf-8")
     (folder / "fault.ys").write_text(apply_script([mutant], selected=False), encoding="utf-8")
     written: bool | None = None
+    facts = {} if facts is None else facts
     for method in methods:
         whole = method in ("design", "invariant")
         try:
@@ -66,12 +75,26 @@ def prove_equivalent(
                 for name, fault in (("gold", ""), ("gate", "script fault.ys;")):
                     _write_cut(folder, name, fault, top, flatten=whole)
                 written = whole
-            if find_invariant(folder) if method in ("states", "invariant") else _agree(folder):
+            if _holds(method, mutant.module, folder, facts):
                 return method
         except LutcoreError:
             # No proof by this method, for whatever reason: the fault remains under suspicion.
             continue
     return None
+
+
+def _holds(method: str, module: str, folder: Path, facts: dict[str, list[Fact]]) -> bool:
+    if method in ("module", "design"):
+        return _agree(folder)
+    if method == "invariant":
+        return find_invariant(folder)
+    if module not in facts:
+        facts[module] = unreachable(folder)
+    if method == "states":
+        return find_invariant(folder, facts[module])
+    # What has a reset of its own is in it from the cycle after the core's.
+    ports = set(_INPUT.findall((folder / "gold.il").read_text(encoding="utf-8")))
+    return ports >= {"rst", "unit_reset"} and find_invariant(folder, facts[module], ("rst",))
 
 
 def _write_cut(folder: Path, name: str, fault: str, top: str, *, flatten: bool) -> None:

@@ -283,6 +283,49 @@ def test_proof_knows_that_nobody_looks_at_what_is_not_valid(tmp_path: Path) -> N
     assert prove_equivalent(netlist, at("$xor", "B", "m_axi_wdata"), tmp_path) is None
 
 
+REACHED = """
+module lutcore(input clk, input rst, input unit_reset, input go, output reg [1:0] count = 0,
+  output reg busy = 0, output reg free = 1, output odd, output both);
+  assign odd = (count == 3);
+  assign both = busy & free;
+  always @(posedge clk) begin
+    if (count != 0) count <= count - 1;
+    if (count == 1) begin busy <= 0; free <= 1; end
+    if (go) begin count <= 2; busy <= 1; free <= 0; end
+    if (unit_reset) begin count <= 0; busy <= 0; free <= 1; end
+    if (rst) begin count <= 0; busy <= 0; free <= 1; end
+  end
+endmodule
+"""
+
+
+def test_proof_knows_the_states_that_are_not_reached(tmp_path: Path) -> None:
+    """The count is never 3, and never busy and free; what only `rst` does, `unit_reset` does."""
+    netlist = read_netlist(REACHED, tmp_path)
+
+    def at(cell_type: str, port: str, signal: str, mode: str) -> Mutant:
+        wanted = (cell_type, port, mode)
+        return next(
+            m
+            for m in all_of(netlist, "core")
+            if (m.cell_type, m.port, m.mode) == wanted and m.signal.startswith(signal)
+        )
+
+    facts: dict = {}
+    odd = at("$eq", "Y", "odd", "const0")
+    assert prove_equivalent(netlist, odd, tmp_path, ["module"]) is None
+    assert prove_equivalent(netlist, odd, tmp_path, ["states"], facts) == "states"
+    both = at("$and", "Y", "both", "const0")
+    assert prove_equivalent(netlist, both, tmp_path, ["states"], facts) == "states"
+    seen = at("$and", "Y", "both", "const1")
+    assert prove_equivalent(netlist, seen, tmp_path, ["states"], facts) is None
+    twice = at("$reduce_or", "A", "rst", "const0")
+    assert prove_equivalent(netlist, twice, tmp_path, ["states"], facts) is None
+    assert prove_equivalent(netlist, twice, tmp_path, ["reset"], facts) == "reset"
+    once = at("$reduce_or", "A", "unit_reset", "const0")
+    assert prove_equivalent(netlist, once, tmp_path, ["reset"], facts) is None
+
+
 def test_deep_nests_do_the_same() -> None:
     source, numbers = random.Random(5), np.random.default_rng(5)
     for _ in range(5):
