@@ -11,7 +11,6 @@ from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.array import ArrayUnit
 from lutcore.hw.buffers import SlotBuffer
-from lutcore.hw.carry import FAMILIES
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.export import component_verilog, generate_verilog
 from lutcore.hw.lanes import LookupTable
@@ -171,9 +170,8 @@ def unit_verilog(name: str, config: CoreConfig, target: str) -> tuple[str, str]:
     target
         Of `lutcore.fpga.synth`; families with carry cells of their own get them placed.
     """
-    family = target if target in FAMILIES else None
     if name == "core":
-        return generate_verilog(config, family), "lutcore"
+        return generate_verilog(config, target), "lutcore"
     unit = UNITS[name].build(config)
     ports: list[Any] = [Value.cast(member) for _, _, member in unit.signature.flatten(unit)]
-    return component_verilog(unit, name, ports, family), name
+    return component_verilog(unit, name, ports, target), name

@@ -152,8 +152,8 @@ def _area(unit: Unit, activation: str, liberty: Path | None, bits: int) -> float
     def build(spec: ArraySpec) -> TableMux:
         return TableMux(spec, group=unit.group, symmetric=unit.symmetric, offline=unit.offline)
 
-    verify(build(small(spec)))
-    found = synthesise(baseline_verilog(build(spec), None), "baseline", "cells", liberty=liberty)
+    verify(build(small(spec)), family="cells")
+    found = synthesise(baseline_verilog(build(spec), "cells"), "baseline", "cells", liberty=liberty)
     assert found.area is not None
     return found.area
 

@@ -16,7 +16,7 @@ from lutcore.fpga.baseline_check import small, verify
 from lutcore.fpga.baselines import baselines
 from lutcore.fpga.lut_array import array_verilog, measure_use
 from lutcore.fpga.synth import Resources, synthesise
-from lutcore.hw import carry, ternary
+from lutcore.hw import ternary
 from lutcore.hw.config import CoreConfig, ceil_div
 from lutcore.hw.export import component_verilog
 
@@ -288,20 +288,19 @@ def _use_of(config: CoreConfig, planes: int, group: int, trits: bool) -> float:
 
 def score(contender: Contender, liberty: Path | None = None) -> Score:
     """Check, synthesise and count one contender."""
-    family = contender.target if contender.target in carry.FAMILIES else None
     if contender.config is not None:
         config, work = contender.config, contender.workload
         use = {g: _use_of(config, work.bits, g, work.ternary) for g in GROUPS}
-        text = array_verilog(config, family)
+        text = array_verilog(config, contender.target)
         resources = synthesise(text, "lut_array", contender.target, liberty=liberty)
         columns = ternary.GROUP if work.ternary else config.group
         macs = config.rows * config.lanes * config.depth * columns
         return Score(contender, resources, macs, use)
     spec = spec_of(contender)
     (baseline,) = (b for b in baselines(spec, contender.target) if b.name == contender.name)
-    verify(baseline.build(small(spec)), family=family)
+    verify(baseline.build(small(spec)), family=contender.target)
     array = baseline.build(spec)
-    text = baseline_verilog(array, family)
+    text = baseline_verilog(array, contender.target)
     resources = synthesise(text, "baseline", contender.target, dsp=contender.dsp, liberty=liberty)
     use = {g: g / (ceil_div(g, array.step) * array.step) for g in GROUPS}
     return Score(contender, resources, spec.products, use)

@@ -13,7 +13,6 @@ from lutcore.fpga.resources import count
 from lutcore.fpga.synth import mapping_commands, plain_names, write_sources
 from lutcore.fpga.text import rendered
 from lutcore.fpga.yosys import run_yosys, yosys_version
-from lutcore.hw import carry
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.export import generate_verilog
 
@@ -51,7 +50,7 @@ def core_units(config: CoreConfig, target: str) -> dict[str, dict[str, int]]:
     target
         ``"xc7"`` or ``"ecp5"``.
     """
-    verilog = generate_verilog(config, target if target in carry.FAMILIES else None)
+    verilog = generate_verilog(config, target)
     commands = [
         c for c in mapping_commands("lutcore", target, flatten=False, dsp=True) if c != "flatten"
     ]

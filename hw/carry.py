@@ -14,10 +14,12 @@ arithmetic. The results are the same.
 
 from amaranth.hdl import Cat, Const, Instance, Module, Mux, Signal, Value, signed
 
-__all__ = ["FAMILIES", "add", "add3", "family"]
+__all__ = ["FAMILIES", "TARGETS", "add", "add3", "family"]
 
 #: Families whose cells are placed.
 FAMILIES = ("ecp5", "xc7")
+#: What a design may be generated for. Standard cells and iCE40 have plain operators.
+TARGETS = (*FAMILIES, "ice40", "cells")
 
 # CCU2C: the LUT of four inputs is "propagate", its truth table at C = D = 0 "generate". D is 1.
 _CCU2C_ADD = 0x96AA  # propagate A ^ B ^ C, generate A

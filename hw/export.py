@@ -20,7 +20,7 @@ from amaranth.hdl import (
 from amaranth.lib import data, wiring
 
 from lutcore.hw.axi import Axi4, Axi4Lite
-from lutcore.hw.carry import FAMILIES
+from lutcore.hw.carry import TARGETS
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.core import Core
 from lutcore.hw.csr import CSRS
@@ -95,8 +95,8 @@ def component_verilog(
     """Any design as Verilog, module ``name``; ``family`` as for `generate_verilog`."""
     # Another Yosys on the path would be taken silently, and would write other Verilog.
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
-    if family not in (None, *FAMILIES):
-        raise ValueError(f"family must be one of {', '.join(FAMILIES)} or None, not {family!r}")
+    if family not in (None, *TARGETS):
+        raise ValueError(f"family must be one of {', '.join(TARGETS)} or None, not {family!r}")
     text = verilog.convert(
         design,
         platform=Target(family),
@@ -117,7 +117,8 @@ def generate_verilog(config: CoreConfig, family: str | None = None) -> str:
         The core.
     family
         None: plain Verilog. ``"ecp5"``, ``"xc7"``: with the carry cells of that family placed
-        (see ``hw/carry.py``), which takes fewer LUTs and does the same.
+        (see ``hw/carry.py``), which takes fewer LUTs and does the same. ``"ice40"``, ``"cells"``:
+        plain Verilog without the resets of data that only 7-series gains by.
     """
     top = Top(config)
     text = component_verilog(top, "lutcore", list(top.ports.values()), family)

@@ -61,9 +61,9 @@ def goes_without_reset(platform: object) -> bool:
     """Whether data registers of lanes and trees go without a reset.
 
     A reset keeps synthesis for 7-series from making shift registers, which take LUTs, of those that
-    are only handed on. ECP5 has none, so there it would only cost routing.
+    are only handed on. The others have none: there it would cost routing, or a gate.
     """
-    return family(platform) == "ecp5"
+    return getattr(platform, "family", None) in ("ecp5", "ice40", "cells")
 
 
 def low_bits(m: Module, platform: object, bits: list[Signal], name: str) -> list[list[Signal]]:
