@@ -32,7 +32,8 @@ def extreme_cases(
     # Too small for anything but a zero with a sign, or for all bits, and too large.
     for form, power in (("subnormal", -30), ("float16", -135), ("float16", 127)):
         yield _rounded(source, numbers, config, form, np.float32(2.0**power))
-    for power in (-5, -146):
+    # What is left of normal numbers, of subnormal ones, and of both.
+    for power in (-5, -146, -131, -120):
         yield _cancelled(source, numbers, config, np.float32(2.0**power))
 
 

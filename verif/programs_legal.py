@@ -127,6 +127,9 @@ class _Draft:
         self.t_level = self.outer
         self.w_level = rng.choice([0, self.outer, count, rng.randint(0, count)])
         self.s_level = rng.randint(0, self.w_level)
+        if rng.random() < 0.2:
+            # More scales than weights: what else lies in their blocks is not taken.
+            self.s_level = rng.randint(self.w_level, count)
         self.x_level = rng.choice([0, self.outer, count, rng.randint(0, count)])
         self._draw_strides()
         bodies = list(walk(self.loops))
@@ -175,7 +178,7 @@ class _Draft:
 
     def ldw(self) -> list[int]:
         rng, beat = self.rng, self.config.beat_bytes
-        loops = list(self.loops[: self.w_level])
+        loops = list(self.loops[: max(self.w_level, self.s_level)])
         for axis, size in ((Axis.N, self.most_n), (Axis.K, self.most_k)):
             if size > 1 and not any(loop.axis == axis for loop in loops):
                 loops.append(Loop(axis, size, size))
