@@ -19,7 +19,7 @@ from lutcore.sw.errors import LutcoreError
 from lutcore.verif.mutate_reach import Fact, exclude
 from lutcore.verif.rtlil import Text, join
 
-__all__ = ["Miter", "find_invariant"]
+__all__ = ["Miter", "find_invariant", "never_differ"]
 
 #: Seconds for one question to the solver.
 _TIMEOUT = 60
@@ -288,12 +288,12 @@ class Miter:
         return failing or None
 
 
-def find_invariant(folder: Path, facts: Sequence[Fact] = (), low: tuple[str, ...] = ()) -> bool:
+def find_invariant(folder: Path, facts: Sequence[Fact] = ()) -> bool:
     """Whether a fault is proved never to show.
 
     Parameters
     ----------
-    folder, facts, low
+    folder, facts
         As for `Miter`.
 
     Raises
@@ -301,9 +301,12 @@ def find_invariant(folder: Path, facts: Sequence[Fact] = (), low: tuple[str, ...
     LutcoreError
         If the solver has not come to an end in time.
     """
-    return any(
-        _search(Miter(folder, beside=beside, facts=facts, low=low)) for beside in (False, True)
-    )
+    return any(_search(Miter(folder, beside=beside, facts=facts)) for beside in (False, True))
+
+
+def never_differ(folder: Path, facts: Sequence[Fact], low: tuple[str, ...]) -> bool:
+    """Whether no register ever comes to differ; as `find_invariant`, without the search."""
+    return Miter(folder, beside=False, facts=facts, low=low).ask() is None
 
 
 def _search(miter: Miter) -> bool:

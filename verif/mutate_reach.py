@@ -26,31 +26,33 @@ Fact = tuple[tuple[str, int], ...]
 _ALONE, _PAIRED = 4, 3
 #: Most claims; those of pairs of wide registers are left out first.
 _CLAIMS = 3000
-#: Questions before it is given up, seconds for each, and states that answer one.
-_QUESTIONS, _TIMEOUT, _STATES = 60, 60, 24
+#: Questions before it is given up, for either kind; seconds for each; states that answer one.
+_QUESTIONS, _TIMEOUT, _STATES = (60, 25), 60, 40
 
 
 def unreachable(folder: Path) -> list[Fact]:
     """Facts of the module ``gold`` in ``gold.il``, whose registers are cut out.
 
-    Raises
-    ------
-    LutcoreError
-        If the solver does not come to an end.
+    Fewer than there are if the solver does not come to an end.
     """
     run_yosys(folder, "read_rtlil gold.il; write_json gold.json")
     module = json.loads((folder / "gold.json").read_text(encoding="utf-8"))["modules"]["gold"]
     starts = _starts(module)
-    alone = _inductive(folder, module, _single(starts))
-    known = {fact[0] for fact in alone}
-    pairs = [claim for claim in _paired(starts) if not known & set(claim)]
-    try:
-        return _inductive(folder, module, [*alone, *pairs])
-    except LutcoreError:
-        return alone
+    known: list[Fact] = []
+    for more, questions in zip((_single(starts), _paired(starts)), _QUESTIONS, strict=True):
+        settled = {fact[0] for fact in known}
+        claims = [*known, *(claim for claim in more if not settled & set(claim))]
+        try:
+            known = _inductive(folder, module, claims, questions)
+        except LutcoreError:
+            break
+    return known
 
 
-def _inductive(folder: Path, module: dict[str, Any], claims: list[Fact]) -> list[Fact]:
+def _inductive(
+    folder: Path, module: dict[str, Any], claims: list[Fact], questions: int
+) -> list[Fact]:
+    """Those of the claims that hold together."""
     if not claims:
         return []
     cells = sorted({cell for claim in claims for cell, _ in claim})
@@ -62,7 +64,7 @@ def _inductive(folder: Path, module: dict[str, Any], claims: list[Fact]) -> list
         timeout=_TIMEOUT,
     )
     kept = [True] * len(claims)
-    for _ in range(_QUESTIONS):
+    for _ in range(questions):
         states = _ask(folder, cells, kept)
         if not states:
             return [claim for claim, keep in zip(claims, kept, strict=True) if keep]
