@@ -545,7 +545,16 @@ def test_a_session_without_a_core_says_why():
 
 
 def test_the_command_runs_with_real_syntheses(tmp_path, capsys, monkeypatch):
-    """The smallest sweep there is: two cores that share all designs but those of the array."""
+    """The smallest sweep there is: two cores that share all designs but those of the array.
+
+    The core and the arrays are synthesised; the other units, which differ little, take nothing.
+    """
+    real = area.measure
+
+    def measure(design, **options):
+        return real(design, **options) if design.unit in ("core", "array") else Area()
+
+    monkeypatch.setattr(area, "measure", measure)
     cli = typer.Typer()
     cli.command()(explore_command)
     csv_file = tmp_path / "a.csv"
