@@ -54,10 +54,12 @@ class Backend(StrEnum):
 
 
 class Family(StrEnum):
-    """Devices whose carry cells can be placed."""
+    """What Verilog may be generated for."""
 
     ECP5 = "ecp5"
     XC7 = "xc7"
+    ICE40 = "ice40"
+    CELLS = "cells"
 
 
 def _print_version(wanted: bool) -> None:
@@ -126,7 +128,7 @@ def generate(
     ],
     family: Annotated[
         Family | None,
-        typer.Option(help="Place the carry cells of this family; default: plain Verilog."),
+        typer.Option(help="What it is for; default: Verilog that is good for anything."),
     ] = None,
 ) -> None:
     """Write the core as Verilog.
@@ -138,8 +140,9 @@ def generate(
     DIR/lutcore.v is one file of plain Verilog-2001, top module `lutcore`, and the same from run
     to run. DIR/lutcore.json has ports, parameters, the register map and the fingerprint.
 
-    With --family the adders of the array are carry cells of that family (CCU2C; CARRY4 and
-    LUT6_2), into which Yosys by itself packs less. The core does the same, in fewer LUTs.
+    With --family ecp5 or xc7 the adders of the array are carry cells of that family (CCU2C;
+    CARRY4 and LUT6_2), into which Yosys by itself packs less. With ice40 and cells (standard
+    cells) data go without resets. The core does the same, in fewer LUTs or gates.
     """
     from lutcore.hw.export import describe, generate_verilog
     from lutcore.sw.files import OutputError, write_file
