@@ -23,6 +23,11 @@ _ENDLESS_BUDGET = 8_000
 #: Cycles that the core may need to come to rest when its budget is used up.
 _GRACE = 5_000
 
+#: What may come, with any instruction, of units that read slots which are not filled for them: one
+#: that finds its slot empty waits for ever, one that is late finds what another block has brought;
+#: so tokens are too many, or none too many.
+_RACED = (Cause.NONE, Cause.TOKEN, Cause.OPERAND, Cause.DEADLOCK)
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -182,7 +187,8 @@ def compare(case: Case, expected: Expected, seen: Seen, memory: np.ndarray) -> s
     flags = 1 << (Status.DONE if seen.cause == Cause.NONE else Status.ERROR)
     if seen.status & 0xFF != flags:
         return f"STATUS is {seen.status:#010x}, expected {wanted}"
-    if (seen.cause, seen.instruction) not in expected.outcomes:
+    raced = bool(expected.undefined) and seen.cause in _RACED
+    if (seen.cause, seen.instruction) not in expected.outcomes and not raced:
         return f"{_named(seen.cause, seen.instruction)}, expected {wanted}"
     base, size = case.regions[Region.RESULTS]
     outside = memory != expected.before
