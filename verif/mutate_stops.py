@@ -3,7 +3,17 @@
 from collections.abc import Iterator
 
 from lutcore.hw.csr import Control, Region, Status
-from lutcore.hw.isa import Axis, Cause, Opcode, Token, Unit, decode, encode
+from lutcore.hw.isa import (
+    INSTRUCTION_BITS,
+    INSTRUCTIONS,
+    Axis,
+    Cause,
+    Opcode,
+    Token,
+    Unit,
+    decode,
+    encode,
+)
 from lutcore.hw.supervisor import HUNG_CYCLES
 from lutcore.sim.rtl import FaultKind
 from lutcore.sw.compile import compile_layer
@@ -26,7 +36,8 @@ def _illegal(bench: Bench) -> None:
     """Programs that the decoder refuses, good ones in between."""
     host = bench.host(latency=2, bandwidth=2.0)
     good = bench.jobs.layers("small", 2)
-    for index, job in enumerate(bench.jobs.once("flips", lambda: _flips(bench.jobs, 500))):
+    jobs = bench.jobs.once("refused", lambda: _flips(bench.jobs, 400) + _singly(bench.jobs))
+    for index, job in enumerate(jobs):
         host.start(job)
         host.wait(job.name)
         host.expect_status([Status.ERROR], job.cause, job.instruction)
@@ -55,6 +66,44 @@ def _flips(jobs: Jobs, count: int) -> list[Job]:
                 name = f"flip {len(found)}"
                 found.append(altered_job(program, x, source, name, words=words))
     return found[:count]
+
+
+def _singly(jobs: Jobs) -> list[Job]:
+    """Each reserved bit of each instruction, and each field beyond its limits."""
+    source, numbers = jobs.random("singly"), jobs.numbers("singly")
+    case = draw_case(source, numbers, jobs.config)
+    program = compile_layer(case.layer, jobs.config, case.rows)
+    x = program.pack_x(case.q, case.scale)
+    found: list[Job] = []
+    for opcode in sorted({word & 0xFF for word in program.instructions}):
+        index = next(i for i, word in enumerate(program.instructions) if word & 0xFF == opcode)
+        for bits, mask in _beyond(Opcode(opcode)):
+            words = list(program.instructions)
+            words[index] = words[index] & ~mask | bits
+            if check(words, jobs.config):
+                name = f"instruction {index} is {words[index]:#034x}"
+                found.append(altered_job(program, x, source, name, words=words))
+    return found
+
+
+def _beyond(opcode: Opcode) -> Iterator[tuple[int, int]]:
+    """Bits to set where a mask clears them: reserved ones, and the values around each limit."""
+    position = 8
+    for field in INSTRUCTIONS[opcode].fields:
+        mask = (1 << field.width) - 1
+        low, high = field.limits
+        for value in {
+            low - 1,
+            low,
+            high,
+            high + 1,
+            mask,
+            *(1 << bit for bit in range(field.width)),
+        }:
+            yield (value & mask) << position, mask << position
+        position += field.width
+    for bit in range(position, INSTRUCTION_BITS):
+        yield 1 << bit, 0
 
 
 @scenario(SCENARIOS, "stops")
