@@ -88,21 +88,14 @@ def _singly(jobs: Jobs) -> list[Job]:
 
 def _beyond(opcode: Opcode) -> Iterator[tuple[int, int]]:
     """Bits to set where a mask clears them: reserved ones, and the values around each limit."""
-    position = 8
-    for field in INSTRUCTIONS[opcode].fields:
-        mask = (1 << field.width) - 1
+    instruction = INSTRUCTIONS[opcode]
+    for field in instruction.fields:
         low, high = field.limits
-        for value in {
-            low - 1,
-            low,
-            high,
-            high + 1,
-            mask,
-            *(1 << bit for bit in range(field.width)),
-        }:
-            yield (value & mask) << position, mask << position
-        position += field.width
-    for bit in range(position, INSTRUCTION_BITS):
+        place, mask = instruction.layout[field.name].offset, (1 << field.width) - 1
+        single = (1 << bit for bit in range(field.width))
+        for value in {low - 1, low, high, high + 1, mask, *single}:
+            yield (value & mask) << place, mask << place
+    for bit in range(instruction.width, INSTRUCTION_BITS):
         yield 1 << bit, 0
 
 
