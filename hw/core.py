@@ -283,7 +283,8 @@ class _Engine(wiring.Component):
         # What is under way.
         busy = Signal(len(Unit))
         mma_active = table.active | array.active | scale.active | final.active
-        windows_busy = Cat(window.busy for window in windows.values()).any()
+        # That of the program is idle before the first instruction is handed on.
+        windows_busy = Cat(w.busy for name, w in windows.items() if name != "fetch").any()
         m.d.comb += [
             busy[Unit.LDW].eq(nests[Unit.LDW].busy | ldw.active),
             busy[Unit.LDX].eq(nests[Unit.LDX].busy | ldx.active),

@@ -37,7 +37,7 @@ class CounterBank(wiring.Component):
 
     Each of the ``SLOTS`` counters collects its events in a few bits, which a scan over all slots
     moves into the memory, one slot per cycle. A slot can be read in the cycle of its visit, so it
-    always reads as the exact count of the events up to two cycles ago, at most ``SLOTS`` cycles
+    always reads as the exact count of the events up to a cycle ago, at most ``SLOTS`` cycles
     after it is asked for.
 
     Members
@@ -77,21 +77,20 @@ class CounterBank(wiring.Component):
         # Until the scan has been everywhere, what the memory holds is from the run before.
         stale = Signal(init=1)
         # Slots that no register reads are left out.
-        pending = {
-            n: Signal(range(COUNTER_SLOTS + 1), name=f"pending_{n}") for n in _slots().values()
-        }
+        pending = {n: Signal(range(COUNTER_SLOTS), name=f"pending_{n}") for n in _slots().values()}
         m.d.sync += [event.eq(self.events), visited.eq(visited + 1)]
         with m.If(visited == COUNTER_SLOTS - 1):
             m.d.sync += stale.eq(0)
         for slot, count in pending.items():
             with m.If(visited == slot):
-                m.d.sync += count.eq(event[slot])
+                m.d.sync += count.eq(0)
             with m.Elif(event[slot]):
                 m.d.sync += count.eq(count + 1)
 
         slot = Signal(range(COUNTER_SLOTS))
         before, more = Signal(COUNTER_BITS), Signal(range(COUNTER_SLOTS + 1))
         valid = Signal()
+        waiting = Array(pending.get(n, 0) for n in range(COUNTER_SLOTS))
         m.d.comb += [
             read.addr.eq(visited),
             write.addr.eq(slot),
@@ -104,7 +103,7 @@ class CounterBank(wiring.Component):
             valid.eq(1),
             slot.eq(visited),
             before.eq(Mux(stale, 0, read.data)),
-            more.eq(Array(pending.get(n, 0) for n in range(COUNTER_SLOTS))[visited]),
+            more.eq(waiting[visited] + event.bit_select(visited, 1)),
         ]
         with m.If(self.clear):
             m.d.sync += [visited.eq(0), stale.eq(1), valid.eq(0)]

@@ -535,7 +535,8 @@ class TableUnit(wiring.Component):
             rows_fifo.r_en.eq(self.o_rows.ready),
         ]
 
-        # Sums of activations, two stages behind the words.
+        # Sums of activations, two stages behind the words. What header words add is forgotten at
+        # the start of the run behind them.
         partial = [
             Signal(signed(cfg.asum_width), name=f"partial_{r}", reset_less=True)
             for r in range(cfg.rows)
@@ -545,7 +546,7 @@ class TableUnit(wiring.Component):
         stage2 = Signal()
         flags1 = Signal.like(word_flags)
         tag2 = Signal(run_tag(cfg), reset_less=True)
-        m.d.sync += [stage1.eq(accepted & ~word_flags.header), stage2.eq(0)]
+        m.d.sync += [stage1.eq(accepted), stage2.eq(0)]
         with m.If(accepted):
             m.d.sync += flags1.eq(word_flags)
             for r in range(cfg.rows):

@@ -63,7 +63,7 @@ def goes_without_reset(platform: object) -> bool:
     A reset keeps synthesis for 7-series from making shift registers, which take LUTs, of those that
     are only handed on. The others have none: there it would cost routing, or a gate.
     """
-    return getattr(platform, "family", None) in ("ecp5", "ice40", "cells")
+    return family(platform) != "xc7"
 
 
 def low_bits(m: Module, platform: object, bits: list[Signal], name: str) -> list[list[Signal]]:

@@ -13,7 +13,7 @@ from lutcore.sw.errors import LutcoreError
 from lutcore.verif.mutants import GROUPS, UNITS, Mutant, Netlist, instrument, read_netlist, sample
 from lutcore.verif.mutate import SCENARIOS, Outcome, Regression, Verdict
 from lutcore.verif.mutate_bench import Jobs, Scenario
-from lutcore.verif.mutate_proof import METHODS, QUICK, prove_equivalent
+from lutcore.verif.mutate_proof import METHODS, prove_equivalent
 from lutcore.verif.mutate_reach import Fact
 
 __all__ = ["SMALL_CORE", "Campaign", "Request", "run_campaign", "units_of"]
@@ -187,10 +187,8 @@ def run_campaign(
         if request.prove:
             # What does nothing would otherwise go through the whole regression.
             judge("judging, first scenario", SCENARIOS[:1])
-            prove("proving the others equivalent", QUICK)
+            prove("proving the others equivalent", METHODS)
         judge("judging", SCENARIOS)
-        if request.prove:
-            prove("proving survivors equivalent", METHODS[len(QUICK) :])
     return Campaign(
         request, tuple(verdicts[number] for number in sorted(verdicts)), regression.cycles
     )

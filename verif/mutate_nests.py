@@ -1,9 +1,10 @@
-"""Scenario of nests deeper than any that the compiler makes."""
+"""Scenario of nests deeper, and of a program longer, than any that the compiler makes."""
 
+import dataclasses
 import random
 from collections.abc import Sequence
 
-from lutcore.hw.isa import LOOP_LEVELS, UNIT_OF, Axis, Opcode, Unit, decode, encode
+from lutcore.hw.isa import LOOP_LEVELS, PROGRAM_MAX, UNIT_OF, Axis, Opcode, Unit, decode, encode
 from lutcore.sw.compile import compile_layer
 from lutcore.verif.layers import draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
@@ -16,7 +17,10 @@ SCENARIOS: list[Scenario] = []
 
 @scenario(SCENARIOS, "nests")
 def _nests(bench: Bench) -> None:
-    """Compiled programs with loops of one iteration around theirs, up to all five levels."""
+    """Compiled programs with loops of one iteration around theirs, up to all five levels.
+
+    And one of as many instructions as there may be.
+    """
     host = bench.host(latency=6)
     for job in bench.jobs.once("nests", lambda: _jobs(bench.jobs, 12)):
         host.run(job)
@@ -30,8 +34,19 @@ def _jobs(jobs: Jobs, count: int) -> list[Job]:
         program = compile_layer(case.layer, jobs.config, case.rows)
         words = deepened(program.instructions, source)
         x = program.pack_x(case.q, case.scale)
-        found.append(altered_job(program, x, source, f"nest {index}", words=words))
+        deep = dataclasses.replace(program, instructions=tuple(words))
+        found.append(altered_job(deep, x, source, f"nest {index}"))
+    words = lengthened(program.instructions)
+    longest = dataclasses.replace(program, instructions=tuple(words))
+    found.append(altered_job(longest, x, source, "longest"))
+    assert all(job.good for job in found), "programs that do the same must end as well"
     return found
+
+
+def lengthened(words: Sequence[int]) -> list[int]:
+    """A program that does the same in `PROGRAM_MAX` instructions: LAYER comes again at the end."""
+    layer = next(word for word in words if decode(word)[0].opcode == Opcode.LAYER)
+    return [*words[:-1], *[layer] * (PROGRAM_MAX - len(words)), words[-1]]
 
 
 def deepened(words: Sequence[int], source: random.Random) -> list[int]:

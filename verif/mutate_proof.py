@@ -21,12 +21,10 @@ from lutcore.verif.mutants import Mutant, Netlist, apply_script
 from lutcore.verif.mutate_invariant import find_invariant, never_differ
 from lutcore.verif.mutate_reach import Fact, unreachable
 
-__all__ = ["METHODS", "QUICK", "cut", "prove_equivalent"]
+__all__ = ["METHODS", "cut", "prove_equivalent"]
 
 #: Tried in this order.
-METHODS = ("module", "states", "reset", "design", "invariant")
-#: Those of them that take seconds.
-QUICK = ("module", "states", "reset", "design")
+METHODS = ("module", "states", "reset", "design")
 #: Seconds for the proof on one module.
 _TIMEOUT = 60
 
