@@ -131,8 +131,8 @@ def altered_job(
     memory = _noise(source, layout.size)
     load(memory, layout, program, x)
     if words is not None:
-        # More would lie in the next region, and past what the core is told to run.
-        assert len(words) <= len(program.instructions), "words for a program of fewer"
+        # Else the core would be told to run but the first of them.
+        assert length is not None or len(words) == len(program.instructions)
         base, _ = layout.regions[Region.PROGRAM]
         content = words_to_bytes(words)
         memory[base : base + len(content)] = np.frombuffer(content, np.uint8)
