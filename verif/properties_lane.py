@@ -193,7 +193,7 @@ _RELATIVE = Break(
     _TREE, "signs[(p + 1) * stride], below)", "~signs[(p + 1) * stride], below)", "x - y for x + y"
 )
 _PLANES = Break(_LANES, "Cat(Const(0, 1), h)", "Cat(h, Const(0, 1))", "planes not shifted")
-_RESET = Break(_LANES, "m.If(control.valid & control.plane_last)", "m.If(Const(0))", "h kept")
+_RESET = Break(_LANES, "m.If(plane_end)", "m.If(Const(0))", "h kept")
 _LOW = Break("lutcore.hw.carry", "p | ~q", "p & ~q", "the borrow of the lowest bit")
 _ONE = Break(_LANES, "width, carry_in=sign)", "width)", "the last one missing")
 

@@ -278,7 +278,6 @@ def test_proof_knows_that_nobody_looks_at_what_is_not_valid(tmp_path: Path) -> N
     unseen = at("$not", "Y")
     assert prove_equivalent(netlist, unseen, tmp_path, ["module"]) is None
     assert prove_equivalent(netlist, unseen, tmp_path) == "states"
-    assert prove_equivalent(netlist, unseen, tmp_path, ["invariant"]) == "invariant"
     assert prove_equivalent(netlist, at("$mux", "B", "d["), tmp_path) is None
     assert prove_equivalent(netlist, at("$xor", "B", "m_axi_wdata"), tmp_path) is None
 

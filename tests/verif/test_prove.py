@@ -1,5 +1,6 @@
 """Properties hold and their twins fail; and a claim that says nothing is found out."""
 
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,15 @@ QUICK = prove.select((), quick=True)
 
 def test_every_unit_has_a_quick_proof() -> None:
     assert {proof.unit for proof in QUICK} == set(prove.units())
+
+
+def test_every_twin_has_a_line_to_break() -> None:
+    """Of the slow proofs, too, which only ``lutcore prove`` runs."""
+    for proof in PROPERTIES.values():
+        spec = importlib.util.find_spec(proof.twin.module)
+        assert spec is not None and spec.origin is not None
+        found = Path(spec.origin).read_text(encoding="utf-8").count(proof.twin.old)
+        assert found == 1, f"{proof.name}: {proof.twin.old!r}"
 
 
 def test_quick_proofs(tmp_path: Path) -> None:
