@@ -171,9 +171,7 @@ public:
 
     int32_t write_csr(uint32_t offset, uint32_t value, uint32_t strobe, uint64_t max_cycles,
                       uint32_t *response) {
-        set(dut_.p_s__axi__awaddr, offset);
-        set(dut_.p_s__axi__wdata, value);
-        set(dut_.p_s__axi__wstrb, strobe);
+        host_offset_ = offset, host_data_word_ = value, host_strobe_ = strobe;
         host_address_ = host_data_ = kWaiting;
         host_write_ = true;
         for (uint64_t i = 0; i < max_cycles && host_write_; ++i)
@@ -184,7 +182,7 @@ public:
     }
 
     int32_t read_csr(uint32_t offset, uint64_t max_cycles, uint32_t *value, uint32_t *response) {
-        set(dut_.p_s__axi__araddr, offset);
+        host_offset_ = offset;
         host_address_ = kWaiting;
         host_read_ = true;
         for (uint64_t i = 0; i < max_cycles && host_read_; ++i)
@@ -215,6 +213,7 @@ private:
 
     bool host_write_ = false, host_read_ = false;
     Offer host_address_ = kTaken, host_data_ = kTaken;
+    uint32_t host_offset_ = 0, host_data_word_ = 0, host_strobe_ = 0;
     uint32_t host_value_ = 0, host_response_ = 0;
     Held<uint64_t> held_host_b_, held_host_r_;
 
@@ -488,10 +487,16 @@ private:
     void drive_host() {
         if (host_write_ || host_read_) offer(host_address_);
         if (host_write_) offer(host_data_);
-        set(dut_.p_s__axi__awvalid, host_write_ && host_address_ == kOffered);
-        set(dut_.p_s__axi__wvalid, host_write_ && host_data_ == kOffered);
+        // What is not valid is something else than what was or will be taken.
+        const bool address = host_address_ == kOffered, data = host_data_ == kOffered;
+        set(dut_.p_s__axi__awaddr, host_write_ && address ? host_offset_ : ~host_offset_ & 0xFFF);
+        set(dut_.p_s__axi__araddr, host_read_ && address ? host_offset_ : ~host_offset_ & 0xFFF);
+        set(dut_.p_s__axi__wdata, host_write_ && data ? host_data_word_ : ~host_data_word_);
+        set(dut_.p_s__axi__wstrb, host_write_ && data ? host_strobe_ : ~host_strobe_ & 0xF);
+        set(dut_.p_s__axi__awvalid, host_write_ && address);
+        set(dut_.p_s__axi__wvalid, host_write_ && data);
         set(dut_.p_s__axi__bready, host_write_ && !stall());
-        set(dut_.p_s__axi__arvalid, host_read_ && host_address_ == kOffered);
+        set(dut_.p_s__axi__arvalid, host_read_ && address);
         set(dut_.p_s__axi__rready, host_read_ && !stall());
     }
 

@@ -17,6 +17,8 @@ __all__ = ["extreme_cases"]
 _COLUMNS = 512
 #: Significand of 24 bits times 2^16: the largest scale whose common power of two is 2^0.
 _WIDEST = np.float32((2**24 - 1) * 2**16)
+#: Bits of a float32's significand; a power of two for scales whose products are subnormal.
+_SIGNIFICAND, _BELOW = 24, 60
 
 
 def extreme_cases(
@@ -35,6 +37,7 @@ def extreme_cases(
     # What is left of normal numbers, of subnormal ones, and of both.
     for power in (-5, -146, -131, -120):
         yield _cancelled(source, numbers, config, np.float32(2.0**power))
+    yield from _ties(config)
 
 
 def _rounded(
@@ -70,6 +73,47 @@ def _cancelled(
         bias = np.ldexp(near, places).astype(np.float32) * signs
     bias = np.where(np.isfinite(bias), bias, -near)
     return replace(case, layer=replace(layer, bias=bias), scale=scale)
+
+
+def _ties(config: CoreConfig) -> Iterator[Case]:
+    """Layers whose results lie a single bit above the middle of two floats: every bit counts once.
+
+    Of the sums, whose significand is rounded first, and of products that become subnormal.
+    """
+    sums = [
+        [2.0**top, 2.0 ** (top - _SIGNIFICAND), 2.0**bit if bit >= 0 else 0.0]
+        for top in range(_SIGNIFICAND + 1, 40)
+        for bit in range(-1, top - _SIGNIFICAND - 1)
+    ]
+    yield _exact(config, "ties of sums", np.array(sums, np.float32), np.float32(1))
+    # In steps of the least subnormal number: m and a half, and a bit below.
+    tiny = [
+        [2.0**-_BELOW * (2.0 ** (p + 1) * (p > 0) + 1 + 2.0**-bit)]
+        for p in range(15)
+        for bit in range(1, _SIGNIFICAND - 1 - p)
+    ]
+    yield _exact(
+        config, "subnormal ties", np.array(tiny, np.float32), np.float32(2.0 ** (_BELOW - 150))
+    )
+
+
+def _exact(config: CoreConfig, name: str, values: np.ndarray, row_scale: np.float32) -> Case:
+    """A layer whose results are, but for the row's scale, the exact sums of the rows of values."""
+    n, k = values.shape
+    layer = QuantLayer(
+        name=name,
+        kind="planes",
+        bits=1,
+        codes=np.ones((1, n, k), np.int8),
+        group_size=1,
+        scales=values[:, :, None],
+        offsets=None,
+        bias=None,
+        checkpoint_bytes=n,
+    )
+    q = np.ones((config.rows, k), config.activation)
+    q[-1] = -1
+    return Case(layer, q, np.full(config.rows, row_scale), frozenset())
 
 
 def _case(

@@ -24,11 +24,9 @@ from lutcore.verif.mutate_reach import Fact, unreachable
 __all__ = ["METHODS", "cut", "prove_equivalent"]
 
 #: Tried in this order.
-METHODS = ("module", "states", "reset", "design", "around")
+METHODS = ("module", "states", "reset", "design")
 #: Seconds for the proof on one module.
 _TIMEOUT = 60
-#: Most cells of a module around the faulty one, with all that is in it.
-_AROUND = 6000
 
 _CELL = re.compile(r"^  cell (\S+) (\S+)\n(.*?)^  end\n", re.MULTILINE | re.DOTALL)
 _CONNECT = re.compile(r"^    connect \\(\S+) (.*)$", re.MULTILINE)
@@ -65,22 +63,17 @@ def prove_equivalent(
     """
     (folder / "netlist.il").write_text(netlist.rtlil, encoding="utf-8")
     (folder / "fault.ys").write_text(apply_script([mutant], selected=False), encoding="utf-8")
-    written, cells = "", 0
+    written: bool | None = None
     facts = {} if facts is None else facts
     for method in methods:
-        top = {"design": netlist.top, "around": mutant.module.rpartition(".")[0]}.get(
-            method, mutant.module
-        )
-        if top not in netlist.modules:
-            continue
+        whole = method == "design"
         try:
-            if top != written:
+            if whole != written:
+                top = netlist.top if whole else mutant.module
                 for name, fault in (("gold", ""), ("gate", "script fault.ys;")):
-                    cells = _write_cut(folder, name, fault, top, flatten=top != mutant.module)
-                written = top
-            if method == "around" and cells > _AROUND:
-                continue
-            if _holds(method, top, folder, facts):
+                    _write_cut(folder, name, fault, top, flatten=whole)
+                written = whole
+            if _holds(method, mutant.module, folder, facts):
                 return method
         except LutcoreError:
             # No proof by this method, for whatever reason: the fault remains under suspicion.
@@ -93,15 +86,15 @@ def _holds(method: str, module: str, folder: Path, facts: dict[str, list[Fact]])
         return _agree(folder)
     if module not in facts:
         facts[module] = unreachable(folder)
-    if method in ("states", "around"):
+    if method == "states":
         return find_invariant(folder, facts[module])
     # What has a reset of its own is in it from the cycle after the core's.
     ports = set(_INPUT.findall((folder / "gold.il").read_text(encoding="utf-8")))
     return ports >= {"rst", "unit_reset"} and never_differ(folder, facts[module], ("rst",))
 
 
-def _write_cut(folder: Path, name: str, fault: str, top: str, *, flatten: bool) -> int:
-    """Write ``NAME.il``: the module, with the fault, cut. Returns its size in cells."""
+def _write_cut(folder: Path, name: str, fault: str, top: str, *, flatten: bool) -> None:
+    """Write ``NAME.il``: the module, with the fault, cut."""
     # Registers that nobody reads may differ: they are gone.
     shape = "flatten; opt_clean; " if flatten else ""
     run_yosys(
@@ -114,7 +107,6 @@ def _write_cut(folder: Path, name: str, fault: str, top: str, *, flatten: bool) 
     module = json.loads((folder / "whole.json").read_text(encoding="utf-8"))["modules"][top]
     content = cut(text, top, module, name)
     (folder / f"{name}.il").write_text(content, encoding="utf-8")
-    return len(module["cells"])
 
 
 def cut(rtlil: str, top: str, module: dict[str, Any], name: str) -> str:
