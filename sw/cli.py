@@ -141,8 +141,9 @@ def generate(
     to run. DIR/lutcore.json has ports, parameters, the register map and the fingerprint.
 
     With --family ecp5 or xc7 the adders of the array are carry cells of that family (CCU2C;
-    CARRY4 and LUT6_2), into which Yosys by itself packs less. With ice40 and cells (standard
-    cells) data go without resets. The core does the same, in fewer LUTs or gates.
+    CARRY4 and LUT6_2), into which Yosys by itself packs less; the core does the same, in fewer
+    LUTs. On xc7 the array's data have resets, too, which keep shift registers out of the LUTs;
+    elsewhere they would cost. For ice40 and cells (standard cells) that is the plain file.
     """
     from lutcore.hw.export import describe, generate_verilog
     from lutcore.sw.files import OutputError, write_file
