@@ -61,7 +61,8 @@ def goes_without_reset(platform: object) -> bool:
     """Whether data registers of lanes and trees go without a reset.
 
     A reset keeps synthesis for 7-series from making shift registers, which take LUTs, of those that
-    are only handed on. The others have none: there it would cost routing, or a gate.
+    are only handed on. Elsewhere they have none: it would cost routing, or a gate, and no test can
+    see what they become by it.
     """
     return family(platform) != "xc7"
 

@@ -142,8 +142,8 @@ def generate(
 
     With --family ecp5 or xc7 the adders of the array are carry cells of that family (CCU2C;
     CARRY4 and LUT6_2), into which Yosys by itself packs less; the core does the same, in fewer
-    LUTs. On xc7 the array's data have resets, too, which keep shift registers out of the LUTs;
-    elsewhere they would cost. For ice40 and cells (standard cells) that is the plain file.
+    LUTs. On xc7 the array's data have resets, too, which keep shift registers out of the LUTs.
+    For ice40 and cells (standard cells) the weights' registers have none either.
     """
     from lutcore.hw.export import describe, generate_verilog
     from lutcore.sw.files import OutputError, write_file

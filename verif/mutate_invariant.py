@@ -27,9 +27,8 @@ _TIMEOUT = 60
 _QUESTIONS, _REGISTERS = 20, 60
 #: States that answer a question: each refutes claims of its own.
 _STATES = 12
-#: Widest registers of which each value is a condition, in the same module and in one beside it,
-#: and of which each bit is one.
-_NEAR, _BESIDE, _WIDE = 4, 2, 24
+#: Widest registers of which each value is a condition, and of which each bit is one.
+_NARROW, _WIDE = 4, 24
 #: Outputs that count only while the valid of their channel is 1.
 _CHANNEL = re.compile(r"^(m_axi_ar|m_axi_aw|m_axi_w|s_axi_b|s_axi_r)(?!eady|valid)")
 
@@ -63,8 +62,6 @@ class Miter:
     ----------
     folder
         With ``gold.il`` and ``gate.il``, modules of these names with the same ports.
-    beside
-        Whether conditions are looked for in the modules around and within, too.
     facts
         States that the design never gets into.
     low
@@ -72,9 +69,9 @@ class Miter:
     """
 
     def __init__(
-        self, folder: Path, *, beside: bool, facts: Sequence[Fact] = (), low: tuple[str, ...] = ()
+        self, folder: Path, *, facts: Sequence[Fact] = (), low: tuple[str, ...] = ()
     ) -> None:
-        self.folder, self.beside, self.facts, self.low = folder, beside, facts, low
+        self.folder, self.facts, self.low = folder, facts, low
         run_yosys(folder, "read_rtlil gold.il; write_json gold.json")
         ports = json.loads((folder / "gold.json").read_text(encoding="utf-8"))["modules"]["gold"]
         self.ports = {
@@ -101,23 +98,15 @@ class Miter:
         register = self.differing.setdefault(cell, _Register(self.widths[cell]))
         register.bits |= bits
         self._stale = True
-        register.conditions = list(self._conditions(cell))
+        register.conditions = list(self._conditions())
         register.kept = [True] * len(register.conditions)
 
-    def _conditions(self, cell: str) -> Iterator[tuple[str, int, int]]:
-        home = _path(cell)
+    def _conditions(self) -> Iterator[tuple[str, int, int]]:
         for other, width in self.widths.items():
-            path = _path(other)
-            if path == home:
-                limit = _NEAR
-            elif self.beside and (path.startswith(home) or home.startswith(path)):
-                limit = _BESIDE
-            else:
-                continue
-            if width <= limit:
+            if width <= _NARROW:
                 for value in range(1 << width):
                     yield other, -1, value
-            elif path == home and width <= _WIDE:
+            elif width <= _WIDE:
                 for bit in range(width):
                     yield other, bit, 0
                     yield other, bit, 1
@@ -301,12 +290,12 @@ def find_invariant(folder: Path, facts: Sequence[Fact] = ()) -> bool:
     LutcoreError
         If the solver has not come to an end in time.
     """
-    return any(_search(Miter(folder, beside=beside, facts=facts)) for beside in (False, True))
+    return _search(Miter(folder, facts=facts))
 
 
 def never_differ(folder: Path, facts: Sequence[Fact], low: tuple[str, ...]) -> bool:
     """Whether no register ever comes to differ; as `find_invariant`, without the search."""
-    return Miter(folder, beside=False, facts=facts, low=low).ask() is None
+    return Miter(folder, facts=facts, low=low).ask() is None
 
 
 def _search(miter: Miter) -> bool:
@@ -341,9 +330,3 @@ def _agree(text: Text, register: _Register, left: str, right: str) -> str:
     left, right = pair
     width = len(register.bits)
     return text.gate("$eq", 1, A=(left, width), B=(right, width))
-
-
-def _path(cell: str) -> str:
-    """The instances that a cell of the flattened design is in."""
-    found = re.match(r"\$flatten((?:\\[^.]+\.)+)", cell)
-    return found[1] if found else ""

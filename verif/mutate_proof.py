@@ -4,8 +4,8 @@ Design and mutant are cut at their registers, memories and instances: what these
 input that both share, what they take becomes an output of each. If all outputs agree for every
 input, the two go from equal states through equal states for ever. A module's own inputs are free,
 so the proof is tried on the module, then on the whole design flattened, where constants and dead
-ends outside of the module count too. On both, registers may differ while nothing looks at them:
-see `lutcore.verif.mutate_invariant`.
+ends outside of the module count too. In the module, registers may differ while nothing looks at
+them: see `lutcore.verif.mutate_invariant`.
 """
 
 import itertools
