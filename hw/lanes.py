@@ -156,7 +156,9 @@ class Lanes(wiring.Component):
         # Cycle 2: the weights, registered close to the tables. In the plain Verilog, which becomes
         # the compiled model, they have a reset: without one CXXRTL would take the register bit by
         # bit, and C++ compilers give up on so deep a concatenation.
-        weights = Signal(cfg.weight_bits, reset_less=bare and platform is not None)
+        weights = Signal(
+            cfg.weight_bits, reset_less=bare and bool(getattr(platform, "family", None))
+        )
         step = Signal(step_layout(cfg), reset_less=True)
         valid = Signal()
         m.d.sync += [step.eq(self.step), valid.eq(self.step.valid)]
