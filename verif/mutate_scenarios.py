@@ -183,7 +183,7 @@ def _large_jobs(bench: Bench) -> list[Job]:
         (2 * config.lanes, 701, config.rows + 1, 64, "affine", True),
         (3 * config.lanes + 1, 96, 8 * config.rows + 1, 20, "planes", False),
         (config.lanes, 300, 1, 300, "planes", True),
-        # The least work per row tile: every queue behind the tables fills.
+        # The least work per row tile: TABLE runs ahead of the units behind it.
         (config.lanes, config.step, 40 * config.rows, config.step, "affine", False),
     )
     for n, k, rows, group_size, kind, wide in shapes:

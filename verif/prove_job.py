@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from dataclasses import asdict, dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from lutcore.sw.errors import LutcoreError
@@ -18,7 +19,7 @@ from lutcore.verif.prove_engine import Verdict, bounded, cover, induction, write
 from lutcore.verif.prove_model import Break, Model, Property
 from lutcore.verif.prove_registry import PROPERTIES
 
-__all__ = ["RESULT", "Outcome", "main"]
+__all__ = ["RESULT", "Outcome", "broken_source", "main"]
 
 RESULT = "result.json"
 # What properties are written with, and therefore is the same for a twin.
@@ -57,8 +58,14 @@ class Outcome:
     error: str = ""
 
 
-def _broken(twin: Break) -> None:
-    """Put a broken copy of a module in its place; what is imported later uses it."""
+def broken_source(twin: Break) -> tuple[ModuleSpec, str]:
+    """The module that a twin breaks, and its broken text.
+
+    Raises
+    ------
+    TwinError
+        If the text to replace is not there exactly once.
+    """
     spec = importlib.util.find_spec(twin.module)
     assert spec is not None and spec.origin is not None
     source = Path(spec.origin).read_text(encoding="utf-8")
@@ -68,13 +75,19 @@ def _broken(twin: Break) -> None:
             f"{twin.module} has {twin.old!r} {found} times, not once: let the twin of this "
             f"property break another line"
         )
+    return spec, source.replace(twin.old, twin.new)
+
+
+def _broken(twin: Break) -> None:
+    """Put a broken copy of a module in its place; what is imported later uses it."""
+    spec, source = broken_source(twin)
     # Whatever has been imported of the hardware and the packer is imported again.
     for name in [n for n in sys.modules if n.startswith(("lutcore.hw.", "lutcore.sw."))]:
         if name not in _KEPT and name not in ("lutcore.sw.errors", "lutcore.sw.files"):
             del sys.modules[name]
     module = importlib.util.module_from_spec(spec)
     sys.modules[twin.module] = module
-    exec(compile(source.replace(twin.old, twin.new), spec.origin, "exec"), module.__dict__)
+    exec(compile(source, spec.origin or twin.module, "exec"), module.__dict__)
     parent, _, name = twin.module.rpartition(".")
     setattr(sys.modules[parent], name, module)
 
