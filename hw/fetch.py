@@ -28,6 +28,16 @@ from lutcore.hw.util import State
 __all__ = ["Checker", "Fetch"]
 
 
+def _limits(config: CoreConfig) -> dict[str, int]:
+    """The largest values of fields of LAYER that this core has less of than the instruction set."""
+    return {
+        "planes": config.planes,
+        "ternary": int(config.ternary),
+        "last_lanes": config.lanes,
+        "last_rows": config.rows,
+    }
+
+
 class Checker(wiring.Component):
     """Decoder of one instruction word: whether it is legal, and if not, why.
 
@@ -40,13 +50,7 @@ class Checker(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        cfg = self.config
-        limits = {
-            "planes": cfg.planes,
-            "ternary": int(cfg.ternary),
-            "last_lanes": cfg.lanes,
-            "last_rows": cfg.rows,
-        }
+        limits = _limits(self.config)
         with m.Switch(self.word[:8]):
             for instruction in INSTRUCTIONS.values():
                 word = data.View(instruction.layout, self.word)
@@ -219,6 +223,11 @@ class Fetch(wiring.Component):
         # Dispatch. The instruction is registered, and so are its loop and its start.
         current = read.data[:8]
         loop = data.View(INSTRUCTIONS[Opcode.LOOP].layout, read.data)
+        layer = Signal(INSTRUCTIONS[Opcode.LAYER].layout)
+        m.d.comb += layer.eq(read.data)
+        for name, most in _limits(cfg).items():
+            # Not a register for what the checker has refused.
+            m.d.comb += layer[name][most.bit_length() :].eq(0)
         for name in loop_layout().members:
             m.d.comb += self.loop[name].eq(getattr(loop, name))
         with m.FSM():
@@ -282,7 +291,7 @@ class Fetch(wiring.Component):
                     with m.Case(Opcode.LAYER):
                         m.d.comb += done.eq(self.all_idle)
                         with m.If(done):
-                            m.d.sync += self.layer.eq(read.data)
+                            m.d.sync += self.layer.eq(layer)
                     with m.Case(Opcode.TOKEN):
                         m.d.comb += [done.eq(self.all_idle), self.token_add.eq(done)]
                     with m.Case(Opcode.END):

@@ -406,6 +406,8 @@ class WeightLoader(wiring.Component):
         with m.If(unpacker.overflow):
             m.d.comb += self.operand_error.eq(1)
         sinking = Signal()
+        codes = Signal()  # the next beat is one of them
+        m.d.comb += unpacker.i.valid.eq(self.i.valid & codes)
         with m.FSM() as sink:
             with m.State("IDLE"):
                 m.d.sync += beats.eq(1)
@@ -450,15 +452,14 @@ class WeightLoader(wiring.Component):
                         m.d.sync += beats.eq(1)
                         m.next = "CODES"
             with m.State("CODES"):
-                m.d.comb += self.weights.write_slot.eq(slots["w"])
-                # The unpacker may be ready for more than the block has.
-                with m.If(beats <= head.code_beats):
-                    m.d.comb += [
-                        unpacker.i.valid.eq(self.i.valid),
-                        self.i.ready.eq(unpacker.i.ready),
-                    ]
-                    with m.If(self.i.valid & self.i.ready):
-                        m.d.sync += beats.eq(beats + 1)
+                m.d.comb += [
+                    self.weights.write_slot.eq(slots["w"]),
+                    # The unpacker may be ready for more than the block has.
+                    codes.eq(beats <= head.code_beats),
+                    self.i.ready.eq(codes & unpacker.i.ready),
+                ]
+                with m.If(self.i.valid & self.i.ready):
+                    m.d.sync += beats.eq(beats + 1)
                 with m.If(unpacker.done):
                     m.d.comb += [tags.r_en.eq(1), flag_fifo.r_en.eq(1)]
                     m.next = "IDLE"

@@ -291,7 +291,7 @@ class StoreUnit(wiring.Component):
         results = cfg.bus_width // 32  # results per beat
         groups = results // cfg.final_lanes  # transfers per beat
 
-        row = Signal(range(max(2, cfg.rows)), reset_less=True)
+        row = Signal(range(max(2, cfg.rows)))  # of the block, 0 between blocks
         address = Signal(40, reset_less=True)
         channels = Signal(range(cfg.tiles * cfg.lanes + 1), reset_less=True)
         left = Signal.like(channels)  # of the row
@@ -321,7 +321,6 @@ class StoreUnit(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [
-                    row.eq(0),
                     address.eq(body.address),
                     channels.eq(_channels(cfg, tiles, body.n_last, layer.last_lanes)),
                 ]
@@ -343,7 +342,7 @@ class StoreUnit(wiring.Component):
                 other_row = (ends != self.i_row_end) | (ends & (row_last != self.i_tile_end))
                 m.d.comb += self.operand_error.eq(take & other_row)
                 with m.If(take & ends):
-                    m.d.sync += [row.eq(row + 1), address.eq(self.next_address)]
+                    m.d.sync += [row.eq(Mux(row_last, 0, row + 1)), address.eq(self.next_address)]
                     with m.If(row_last):
                         m.d.comb += self.body.ready.eq(1)
                         m.next = "IDLE"

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lutcore.hw.config import CoreConfig, ceil_div
+from lutcore.hw.config import SCALE_BITS, CoreConfig, ceil_div
 from lutcore.sim.golden import golden
 from lutcore.sw.layer import TERNARY_BITS, Kind, QuantLayer
 from lutcore.verif.layers import Case, draw_case
@@ -86,6 +86,7 @@ def _ties(config: CoreConfig) -> Iterator[Case]:
         for bit in range(-1, top - _SIGNIFICAND - 1)
     ]
     yield _exact(config, "ties of sums", np.array(sums, np.float32), np.float32(1))
+    yield _large_ties(config)
     # In steps of the least subnormal number: m and a half, and a bit below.
     tiny = [
         [2.0**-_BELOW * (2.0 ** (p + 1) * (p > 0) + 1 + 2.0**-bit)]
@@ -95,6 +96,45 @@ def _ties(config: CoreConfig) -> Iterator[Case]:
     yield _exact(
         config, "subnormal ties", np.array(tiny, np.float32), np.float32(2.0 ** (_BELOW - 150))
     )
+
+
+def _large_ties(config: CoreConfig) -> Case:
+    """The same of sums larger than a scale: their top is that of several groups together."""
+    group = 1 << min(config.run.bit_length() - 1, 5)
+    value, tops = 64, 8  # each activation; groups of the top
+    weight = (value * group * tops).bit_length() - 1
+    places = [
+        (top, bit)
+        for top in range(40, min(config.sum_width - 2, weight + SCALE_BITS - 1))
+        for bit in range(-1, top - _SIGNIFICAND - 1)
+    ]
+    # The scales of a layer are whole multiples of one power of two.
+    scales = np.array(
+        [
+            [2.0 ** (top - weight)] * tops
+            + [2.0 ** (top - _SIGNIFICAND), 2.0**bit if bit >= 0 else 0.0]
+            for top, bit in places
+        ],
+        np.float32,
+    )
+    ones = np.zeros((2, group), np.int64)
+    ones[:, 0] = 1
+    row = np.concatenate([np.full(tops * group, value), ones.ravel()])
+    n, groups = scales.shape
+    layer = QuantLayer(
+        name="ties of large sums",
+        kind="planes",
+        bits=1,
+        codes=np.ones((1, n, groups * group), np.int8),
+        group_size=group,
+        scales=scales[:, :, None],
+        offsets=None,
+        bias=None,
+        checkpoint_bytes=n,
+    )
+    q = np.tile(row, (config.rows, 1)).astype(config.activation)
+    q[-1] = -q[-1]
+    return Case(layer, q, np.ones(config.rows, np.float32), frozenset())
 
 
 def _exact(config: CoreConfig, name: str, values: np.ndarray, row_scale: np.float32) -> Case:

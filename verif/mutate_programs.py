@@ -13,7 +13,7 @@ __all__ = ["SCENARIOS"]
 SCENARIOS: list[Scenario] = []
 
 #: Programs of each kind.
-_PROGRAMS = 160
+_PROGRAMS = 240
 #: Programs that share a core, one after the other.
 _BATCH = 8
 

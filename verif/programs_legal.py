@@ -7,7 +7,7 @@ take away, each in loops of its own shape. Whether the result is legal is decide
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lutcore.hw.config import CoreConfig, ceil_div
 from lutcore.hw.csr import Region
@@ -25,6 +25,8 @@ __all__ = ["legal_case"]
 #: Lookups and beats of a program at most, to keep its simulation short.
 _LOOKUPS, _BEATS = 4_000, 6_000
 _BODIES = 60
+#: Instructions of one load at most.
+_INSTRUCTIONS = 4
 
 
 class _Unfit(Exception):
@@ -127,9 +129,10 @@ class _Draft:
         self.t_level = self.outer
         self.w_level = rng.choice([0, self.outer, count, rng.randint(0, count)])
         self.s_level = rng.randint(0, self.w_level)
-        if rng.random() < 0.2:
+        if rng.random() < 0.3:
             # More scales than weights: what else lies in their blocks is not taken.
-            self.s_level = rng.randint(self.w_level, count)
+            self.w_level = rng.randint(0, count)
+            self.s_level = rng.choice([count, rng.randint(self.w_level, count)])
         self.x_level = rng.choice([0, self.outer, count, rng.randint(0, count)])
         self._draw_strides()
         bodies = list(walk(self.loops))
@@ -191,7 +194,23 @@ class _Draft:
             "scale_level": self.s_level,
             "bias_level": min(self.w_level, self.t_level),
         }
-        return [*_words(Unit.LDW, loops), encode(Opcode.LDW, **fields)]
+        return self._load(Unit.LDW, loops, fields)
+
+    def _load(self, unit: Unit, loops: list[Loop], fields: dict[str, int]) -> list[int]:
+        """A load, or one for each iteration of its outermost loop, which makes data late."""
+        starts = range(0, loops[0].total, loops[0].step) if loops else range(0)
+        levels = [value for name, value in fields.items() if name.endswith("level")]
+        # Of all loops, only the first of all bodies is the first.
+        apart = 1 < len(starts) <= _INSTRUCTIONS and not loops[0].auto and min(levels) > 0
+        if not apart or self.rng.random() < 0.4:
+            return [*_words(unit, loops), encode(unit.opcode, **fields)]
+        words = []
+        for index, start in enumerate(starts):
+            size = min(loops[0].step, loops[0].total - start)
+            words += _words(unit, [replace(loops[0], total=size), *loops[1:]])
+            base = fields["base"] + index * loops[0].stride
+            words.append(encode(unit.opcode, **{**fields, "base": base}))
+        return words
 
     def _addresses(self, loops: Sequence[Loop], unit: int, auto: float) -> list[Loop]:
         """Strides for loops, some of them going on where the last body ended."""
@@ -215,14 +234,18 @@ class _Draft:
             loops = [loop for loop in loops if loop.total > 1]
         level = len(loops)
         words = min(x_slot_words(config), self.x_need + rng.choice([0, 0, 1]))
-        pieces = rng.choice([1, 1, 2, 3])
+        pieces = rng.choice([1, 1, 2, 3, 5])
         piece = ceil_div(words, pieces)
-        ragged = rng.randrange(items)
-        loops.append(Loop(Axis.K, words * items - ragged, piece * items))
+        columns = words * items - rng.randrange(items)
+        if rng.random() < 0.4:
+            # Pieces of a slot in two loops: the outer one goes on within the slot, too.
+            loops.append(Loop(Axis.K, columns, rng.choice([1, 2, 2, 3]) * piece * items))
+            columns = rng.choice([0, 1, 77])
+        loops.append(Loop(Axis.K, columns, piece * items))
         stride = width if rng.random() < 0.7 else config.beat_bytes
         loops = self._addresses(loops, stride, rng.choice([0.0, 0.7, 1.0]))
         base = config.beat_bytes * rng.choice([0, 0, 3]) + _lift(loops, config.beat_bytes)
-        return [*_words(Unit.LDX, loops), encode(Opcode.LDX, base=base, level=level)]
+        return self._load(Unit.LDX, loops, {"base": base, "level": level})
 
     def sty(self) -> list[int]:
         rng = self.rng
@@ -284,10 +307,39 @@ def _draft(config: CoreConfig, rng: random.Random) -> list[int]:
         if number and rng.random() < 0.2:
             # Activations ahead of their layer.
             words = _hoisted(words, first)
+    if rng.random() < 0.2:
+        words += _unread(config, rng)
     while rng.random() < 0.2:
         nothing = encode(Opcode.TOKEN, counter=rng.choice(list(Token)), count=0)
         words.insert(rng.randint(0, len(words)), nothing)
     return [*words, encode(Opcode.END)]
+
+
+def _unread(config: CoreConfig, rng: random.Random) -> list[int]:
+    """A block that no MMA takes: it may be larger, and of longer runs, than MMA could take."""
+    fields = _layer_fields(config, rng)
+    form = Layer.of(config, fields).format
+    tiles = rng.randint(1, max(1, config.tiles // form.planes))
+    most = config.weight_words // (tiles * form.planes) * config.step
+    if most == 0:
+        raise _Unfit
+    columns = most if rng.random() < 0.5 else rng.randint(1, most)
+    for group in [*sorted(rng.choices(range(1, columns + 1), k=4)), columns, columns + 1]:
+        form = replace(form, group_size=group)
+        if (
+            form.weight_words(tiles, columns) <= config.weight_words
+            and form.scale_lines(tiles, columns) <= config.scale_words
+        ):
+            break
+    else:
+        raise _Unfit
+    loops = [Loop(Axis.N, tiles, tiles), Loop(Axis.K, columns, columns)]
+    rng.shuffle(loops)
+    return [
+        encode(Opcode.LAYER, **{**fields, "group_size": group}),
+        *_words(Unit.LDW, loops),
+        encode(Opcode.LDW, base=0, scale_level=rng.randint(0, 2), bias_level=rng.randint(0, 2)),
+    ]
 
 
 def _hoisted(words: list[int], first: int) -> list[int]:
