@@ -59,6 +59,8 @@ _NO_FAULTS = ("$meminit", "$meminit_v2", "$scopeinfo")
 #: The start value of a register is an attribute of the wire at its output, which a fault there
 #: would take off the register. A fault at its input and those at its readers serve as well.
 _REGISTERS = ("$dff", "$dffe", "$sdff", "$sdffe", "$sdffce")
+#: Resets of a memory's read port, which no memory here has: a pin of the cell, but no hardware.
+_NO_PINS = {("$memrd_v2", "ARST"), ("$memrd_v2", "SRST")}
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,8 @@ def candidates(module_name: str, module: dict[str, Any]) -> Iterator[Mutant]:
             continue
         for port, bits in cell["connections"].items():
             if port.endswith("CLK") or (cell["type"] in _REGISTERS and port == "Q"):
+                continue
+            if (cell["type"], port) in _NO_PINS:
                 continue
             output = cell.get("port_directions", {}).get(port) == "output"
             for index, bit in enumerate(bits):

@@ -145,6 +145,17 @@ def fault(netlist: Netlist, unit: str, cell_type: str, port: str, bit: int, mode
     )
 
 
+def test_pins_that_no_hardware_has_get_no_faults(tmp_path: Path) -> None:
+    rows = "".join(f"4'd{n}: y = 8'd{n * 37 % 251};" for n in range(16))
+    rom = (
+        "module lutcore(input [3:0] a, output reg [7:0] y); "
+        f"always @* case (a) {rows} endcase endmodule"
+    )
+    netlist = read_netlist(rom, tmp_path)
+    pins = {(m.cell_type, m.port) for m in candidates("lutcore", netlist.modules["lutcore"])}
+    assert {port for kind, port in pins if kind == "$memrd_v2"} == {"ADDR", "DATA", "EN"}
+
+
 def redundant(netlist: Netlist) -> Mutant:
     """The term b & c of `chosen`, without which it is the same."""
     cells = netlist.modules[SCALE]["cells"]
