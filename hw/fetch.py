@@ -223,11 +223,12 @@ class Fetch(wiring.Component):
         # Dispatch. The instruction is registered, and so are its loop and its start.
         current = read.data[:8]
         loop = data.View(INSTRUCTIONS[Opcode.LOOP].layout, read.data)
-        layer = Signal(INSTRUCTIONS[Opcode.LAYER].layout)
-        m.d.comb += layer.eq(read.data)
-        for name, most in _limits(cfg).items():
-            # Not a register for what the checker has refused.
-            m.d.comb += layer[name][most.bit_length() :].eq(0)
+        given = data.View(INSTRUCTIONS[Opcode.LAYER].layout, read.data)
+        # No register for what the checker has refused.
+        kept = {name: self.layer[name].shape() for name in given.shape().members}
+        kept |= {name: most.bit_length() for name, most in _limits(cfg).items()}
+        layer = Signal(data.StructLayout(kept))
+        m.d.comb += [self.layer[name].eq(layer[name]) for name in kept]
         for name in loop_layout().members:
             m.d.comb += self.loop[name].eq(getattr(loop, name))
         with m.FSM():
@@ -291,7 +292,7 @@ class Fetch(wiring.Component):
                     with m.Case(Opcode.LAYER):
                         m.d.comb += done.eq(self.all_idle)
                         with m.If(done):
-                            m.d.sync += self.layer.eq(layer)
+                            m.d.sync += [layer[name].eq(given[name]) for name in kept]
                     with m.Case(Opcode.TOKEN):
                         m.d.comb += [done.eq(self.all_idle), self.token_add.eq(done)]
                     with m.Case(Opcode.END):

@@ -564,9 +564,9 @@ class ActivationLoader(wiring.Component):
                 m.next = "SLOT"
             with m.State("SLOT"):
                 m.d.comb += waiting.eq(1)
-                with m.If(fill > slot_words):
-                    m.d.comb += self.operand_error.eq(1)
-                with m.Elif((~fresh | self.x_available) & tags.w_rdy):
+                # The core stops then, whatever becomes of the block.
+                m.d.comb += self.operand_error.eq(fill > slot_words)
+                with m.If((~fresh | self.x_available) & tags.w_rdy):
                     m.d.comb += [tags.w_en.eq(1), self.x_take.eq(fresh)]
                     m.next = "REQUEST"
             with m.State("REQUEST"):

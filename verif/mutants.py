@@ -156,11 +156,12 @@ def read_netlist(verilog: str, folder: Path, top: str = "lutcore") -> Netlist:
     # Little optimisation: what synthesis would simplify is still what the sources say. But resets
     # and enables become pins of registers: as multiplexers they would be most of the design. And
     # multiplexers between a value and none at all, of which `proc` makes one for each assignment in
-    # a case, are no hardware: no compiler of the netlist keeps them.
+    # a case, are no hardware: no compiler of the netlist keeps them. Nor is a multiplexer of many
+    # inputs, two of which a fault could select at once: what then comes out is for its tree to say.
     run_yosys(
         folder,
         f"read_verilog design.v; hierarchy -check -top {top}; proc; "
-        "opt_expr -mux_undef; opt_merge; opt_expr; opt_dff; opt_clean; "
+        "opt_expr -mux_undef; opt_merge; opt_expr; opt_dff; pmuxtree; opt_clean; "
         "write_rtlil netlist.il; write_json netlist.json",
     )
     modules = json.loads((folder / "netlist.json").read_text(encoding="utf-8"))["modules"]

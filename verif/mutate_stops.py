@@ -1,6 +1,9 @@
 """Scenarios in which the core stops: bad programs, errors of the bus, resets, hangs."""
 
+import dataclasses
 from collections.abc import Iterator
+
+import numpy as np
 
 from lutcore.hw.csr import Control, Region, Status
 from lutcore.hw.isa import (
@@ -196,6 +199,12 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
         sizes = {Region.PROGRAM: 16 * count}
         return altered_job(program, x, source, name, words=instructions, sizes=sizes, length=count)
 
+    # Free slots are counted when all is idle, not while one is in use.
+    for token in (Token[f"{name}_FREE"] for name in "WSXB"):
+        for count in (1, 2):
+            more = encode(Opcode.TOKEN, counter=token, count=count)
+            yield another(f"{count} {token.name} at the end", [*words[:-1], more, words[-1]])
+
     # Blocks that are said to be there, and are not; others have been, in the program before.
     unloaded = [
         word
@@ -212,6 +221,8 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
             [*unloaded[:after], *adds, *unloaded[after:]],
         )
 
+    yield _without_bias(jobs)
+
     # Units give too many back: loaders to a full counter, readers to a free one.
     layer, load = at(Opcode.LAYER), at(Opcode.LDW) + 1
     for token in Token:
@@ -220,6 +231,29 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
         start = layer if full else load
         rest = [*words[start:load], end] if full else words[start:]
         yield another(f"{token.name} given too often", [*words[:start], add, *rest])
+
+
+def _without_bias(jobs: Jobs) -> Job:
+    """All but the biases of a layer of one block is loaded: FINAL waits for them for ever."""
+    source, numbers, config = jobs.random("no bias"), jobs.numbers("no bias"), jobs.config
+    case = draw_case(source, numbers, config, kind=("affine", 1), shape=(config.lanes, 8, 8))
+    bias = np.ones(config.lanes, np.float32)
+    case = dataclasses.replace(case, layer=dataclasses.replace(case.layer, bias=bias))
+    program = compile_layer(case.layer, config, case.rows)
+    words: list[int] = []
+    for word in program.instructions:
+        instruction, fields = decode(word)
+        if instruction.opcode == Opcode.LAYER:
+            words.append(encode(Opcode.LAYER, **fields | {"bias": 0}))
+            with_bias = word
+        else:
+            words.append(word)
+        if instruction.opcode == Opcode.LDW:
+            words += [with_bias, encode(Opcode.TOKEN, counter=Token.B_FULL, count=1)]
+    x = program.pack_x(case.q, case.scale)
+    count = len(words)
+    sizes = {Region.PROGRAM: 16 * count}
+    return altered_job(program, x, source, "no bias", words=words, sizes=sizes, length=count)
 
 
 def _full_case(jobs: Jobs) -> Case:
@@ -267,11 +301,26 @@ def _aborts(bench: Bench) -> None:
         for index, job in enumerate(bench.jobs.layers("aborts", 12)):
             host.start(job)
             host.sim.step(1 + 29 * index)
-            host.write("CONTROL", _RESET)
-            host.wait("the end of the soft reset")
-            _expect_abort(host)
-            host.acknowledge()
+            _abort(host, job)
             host.run(small[index % 2])
+    # While results are written, of which a burst has come in part.
+    job = bench.jobs.once("full", lambda: _full_job(bench.jobs))
+    host = bench.host(latency=9, stall_probability=0.5, stall_seed=4)
+    host.run(job)
+    cycles = bench.jobs.once("cycles of full", lambda: host.read("CYCLES_LO"))
+    for part in range(1, 17):
+        host.start(job)
+        host.sim.step(cycles * part // 17)
+        _abort(host, job)
+    host.run(job)
+
+
+def _abort(host: Host, job: Job) -> None:
+    host.write("CONTROL", _RESET)
+    host.wait("the end of the soft reset")
+    _expect_abort(host)
+    host.acknowledge()
+    host.check_partly(job)
 
 
 def _expect_abort(host: Host) -> None:
