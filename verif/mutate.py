@@ -103,14 +103,23 @@ class Regression:
         for scenario in scenarios:
             report(scenario.name)
             bench = Bench(jobs, model, self._memory)
+            again = Bench(jobs, model, self._memory, records=bench.records, learning=False)
             try:
                 scenario.run(bench)
+                bench.finish()
+                # What differs without a fault would kill every one.
+                scenario.run(again)
+                difference = again.finish()
             except _SIGNS as error:
                 raise LutcoreError(
                     f"the design without a fault fails scenario {scenario.name!r} with seed "
                     f"{jobs.seed}: {error}"
                 ) from error
-            bench.finish()
+            if difference:
+                raise LutcoreError(
+                    f"the design without a fault takes another time when scenario "
+                    f"{scenario.name!r} runs again: {difference}"
+                )
             self._records[scenario.name] = bench.records
             self.cycles += sum(host.sim.cycle for host in bench.hosts)
 

@@ -122,6 +122,10 @@ def counts_up(bench: Bench) -> None:
 COUNTS_UP = Scenario("counts up", counts_up)
 
 
+def wavers(bench: Bench) -> None:
+    bench.host(latency=2).timing.append(bench.learning)
+
+
 @pytest.fixture(scope="module")
 def netlist(tmp_path_factory: pytest.TempPathFactory) -> Netlist:
     return read_netlist(DESIGN, tmp_path_factory.mktemp("netlist"))
@@ -372,3 +376,10 @@ def test_report() -> None:
     assert written["totals"] == {"killed": 1, "timing": 0, "equivalent": 0, "survived": 1}
     assert written["faults"][1]["module"] == SCALE
     assert np.all([fault["unit"] == "scale" for fault in written["faults"]])
+
+
+def test_a_scenario_has_to_do_the_same_again(netlist: Netlist, tmp_path: Path) -> None:
+    verilog = instrument(netlist, [redundant(netlist)], tmp_path)
+    model = build_model(verilog, bus_width=32, optimise="fast", progress=False)
+    with pytest.raises(LutcoreError, match="'wavers' runs again"):
+        Regression(model, Jobs(CONFIG, 1), [COUNTS_UP, Scenario("wavers", wavers)])
