@@ -1,10 +1,12 @@
 """Scenarios in which the core stops: bad programs, errors of the bus, resets, hangs."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import numpy as np
 
+from lutcore.hw.config import COLUMNS_MAX, CoreConfig
 from lutcore.hw.csr import Control, Region, Status
 from lutcore.hw.isa import (
     INSTRUCTION_BITS,
@@ -19,6 +21,7 @@ from lutcore.hw.isa import (
 )
 from lutcore.hw.supervisor import HUNG_CYCLES
 from lutcore.sim.rtl import FaultKind
+from lutcore.sw.blocks import x_memory_bytes, x_slot_words
 from lutcore.sw.compile import compile_layer
 from lutcore.sw.legal import check
 from lutcore.verif.layers import Case, draw_case
@@ -222,6 +225,8 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
         )
 
     yield _without_bias(jobs)
+    for name, instructions in _to_the_limit(jobs.config):
+        yield another(name, instructions)
 
     # Units give too many back: loaders to a full counter, readers to a free one.
     layer, load = at(Opcode.LAYER), at(Opcode.LDW) + 1
@@ -231,6 +236,55 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
         start = layer if full else load
         rest = [*words[start:load], end] if full else words[start:]
         yield another(f"{token.name} given too often", [*words[:start], add, *rest])
+
+
+def _to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
+    """Loads that just fit, and that are one too many."""
+    loops = {
+        unit: functools.partial(encode, Opcode.LOOP, unit=unit, auto=1, stride=0) for unit in Unit
+    }
+    tokens = [encode(Opcode.TOKEN, counter=Token[f"{name}_FREE"], count=1) for name in "WSXB"]
+    items = x_memory_bytes(config) * 8 // config.x_word_bits
+    for more in (0, 1):
+        words = x_slot_words(config) + more
+        for step in (words, words - 1):
+            yield (
+                f"{words} words of activations, {step} at once",
+                [
+                    *tokens,
+                    loops[Unit.LDX](axis=Axis.K, total=words * items, step=step * items),
+                    encode(Opcode.LDX, base=0, level=0),
+                    encode(Opcode.END),
+                ],
+            )
+        for what, tiles, columns in (
+            ("tiles", config.tiles + more, 1),
+            ("words of weights", 1, config.weight_words * config.step + more),
+        ):
+            layer = {
+                "planes": 1,
+                "per_plane": 1,
+                "ternary": 0,
+                "offset": 0,
+                "wide": 0,
+                "bias": 0,
+                "group_size": COLUMNS_MAX - 1,
+                "exponent": 0,
+                "last_lanes": config.lanes,
+                "last_rows": config.rows,
+                "row_stride": 0,
+            }
+            yield (
+                f"{what}, {'one too many' if more else 'all'}",
+                [
+                    *tokens,
+                    encode(Opcode.LAYER, **layer),
+                    loops[Unit.LDW](axis=Axis.N, total=tiles, step=tiles),
+                    loops[Unit.LDW](axis=Axis.K, total=columns, step=columns),
+                    encode(Opcode.LDW, base=0, scale_level=0, bias_level=0),
+                    encode(Opcode.END),
+                ],
+            )
 
 
 def _without_bias(jobs: Jobs) -> Job:
