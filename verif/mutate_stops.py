@@ -239,9 +239,22 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
 
 
 def _to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
-    """Loads that just fit, and that are one too many."""
+    """Loads that just fit, and that are one too many; as many results are not to be had."""
     loops = {
         unit: functools.partial(encode, Opcode.LOOP, unit=unit, auto=1, stride=0) for unit in Unit
+    }
+    layer = {
+        "planes": 1,
+        "per_plane": 1,
+        "ternary": 0,
+        "offset": 0,
+        "wide": 0,
+        "bias": 0,
+        "group_size": COLUMNS_MAX - 1,
+        "exponent": 0,
+        "last_lanes": config.lanes,
+        "last_rows": config.rows,
+        "row_stride": 0,
     }
     tokens = [encode(Opcode.TOKEN, counter=Token[f"{name}_FREE"], count=1) for name in "WSXB"]
     items = x_memory_bytes(config) * 8 // config.x_word_bits
@@ -261,19 +274,6 @@ def _to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
             ("tiles", config.tiles + more, 1),
             ("words of weights", 1, config.weight_words * config.step + more),
         ):
-            layer = {
-                "planes": 1,
-                "per_plane": 1,
-                "ternary": 0,
-                "offset": 0,
-                "wide": 0,
-                "bias": 0,
-                "group_size": COLUMNS_MAX - 1,
-                "exponent": 0,
-                "last_lanes": config.lanes,
-                "last_rows": config.rows,
-                "row_stride": 0,
-            }
             yield (
                 f"{what}, {'one too many' if more else 'all'}",
                 [
@@ -285,6 +285,24 @@ def _to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
                     encode(Opcode.END),
                 ],
             )
+    # Without MMA, which would refuse as many itself.
+    yield (
+        "STY, one tile too many",
+        [
+            encode(Opcode.LAYER, **layer),
+            encode(
+                Opcode.LOOP,
+                unit=Unit.STY,
+                axis=Axis.N,
+                auto=0,
+                total=config.tiles + 1,
+                step=config.tiles + 1,
+                stride=0,
+            ),
+            encode(Opcode.STY, base=0),
+            encode(Opcode.END),
+        ],
+    )
 
 
 def _without_bias(jobs: Jobs) -> Job:
