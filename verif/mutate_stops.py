@@ -1,12 +1,7 @@
 """Scenarios in which the core stops: bad programs, errors of the bus, resets, hangs."""
 
-import dataclasses
-import functools
 from collections.abc import Iterator
 
-import numpy as np
-
-from lutcore.hw.config import COLUMNS_MAX, CoreConfig
 from lutcore.hw.csr import Control, Region, Status
 from lutcore.hw.isa import (
     INSTRUCTION_BITS,
@@ -21,13 +16,13 @@ from lutcore.hw.isa import (
 )
 from lutcore.hw.supervisor import HUNG_CYCLES
 from lutcore.sim.rtl import FaultKind
-from lutcore.sw.blocks import x_memory_bytes, x_slot_words
 from lutcore.sw.compile import compile_layer
 from lutcore.sw.legal import check
 from lutcore.verif.layers import Case, draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
 from lutcore.verif.mutate_host import Host
 from lutcore.verif.mutate_jobs import Job, altered_job, layer_job
+from lutcore.verif.mutate_loads import to_the_limit, without_bias
 from lutcore.verif.mutate_scenarios import check_reset_values
 
 __all__ = ["SCENARIOS"]
@@ -224,8 +219,8 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
             [*unloaded[:after], *adds, *unloaded[after:]],
         )
 
-    yield _without_bias(jobs)
-    for name, instructions in _to_the_limit(jobs.config):
+    yield without_bias(jobs)
+    for name, instructions in to_the_limit(jobs.config):
         yield another(name, instructions)
 
     # Units give too many back: loaders to a full counter, readers to a free one.
@@ -236,96 +231,6 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
         start = layer if full else load
         rest = [*words[start:load], end] if full else words[start:]
         yield another(f"{token.name} given too often", [*words[:start], add, *rest])
-
-
-def _to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
-    """Loads that just fit, and that are one too many; as many results are not to be had."""
-    loops = {
-        unit: functools.partial(encode, Opcode.LOOP, unit=unit, auto=1, stride=0) for unit in Unit
-    }
-    layer = {
-        "planes": 1,
-        "per_plane": 1,
-        "ternary": 0,
-        "offset": 0,
-        "wide": 0,
-        "bias": 0,
-        "group_size": COLUMNS_MAX - 1,
-        "exponent": 0,
-        "last_lanes": config.lanes,
-        "last_rows": config.rows,
-        "row_stride": 0,
-    }
-    tokens = [encode(Opcode.TOKEN, counter=Token[f"{name}_FREE"], count=1) for name in "WSXB"]
-    items = x_memory_bytes(config) * 8 // config.x_word_bits
-    for more in (0, 1):
-        words = x_slot_words(config) + more
-        for step in (words, words - 1):
-            yield (
-                f"{words} words of activations, {step} at once",
-                [
-                    *tokens,
-                    loops[Unit.LDX](axis=Axis.K, total=words * items, step=step * items),
-                    encode(Opcode.LDX, base=0, level=0),
-                    encode(Opcode.END),
-                ],
-            )
-        for what, tiles, columns in (
-            ("tiles", config.tiles + more, 1),
-            ("words of weights", 1, config.weight_words * config.step + more),
-        ):
-            yield (
-                f"{what}, {'one too many' if more else 'all'}",
-                [
-                    *tokens,
-                    encode(Opcode.LAYER, **layer),
-                    loops[Unit.LDW](axis=Axis.N, total=tiles, step=tiles),
-                    loops[Unit.LDW](axis=Axis.K, total=columns, step=columns),
-                    encode(Opcode.LDW, base=0, scale_level=0, bias_level=0),
-                    encode(Opcode.END),
-                ],
-            )
-    # Without MMA, which would refuse as many itself.
-    yield (
-        "STY, one tile too many",
-        [
-            encode(Opcode.LAYER, **layer),
-            encode(
-                Opcode.LOOP,
-                unit=Unit.STY,
-                axis=Axis.N,
-                auto=0,
-                total=config.tiles + 1,
-                step=config.tiles + 1,
-                stride=0,
-            ),
-            encode(Opcode.STY, base=0),
-            encode(Opcode.END),
-        ],
-    )
-
-
-def _without_bias(jobs: Jobs) -> Job:
-    """All but the biases of a layer of one block is loaded: FINAL waits for them for ever."""
-    source, numbers, config = jobs.random("no bias"), jobs.numbers("no bias"), jobs.config
-    case = draw_case(source, numbers, config, kind=("affine", 1), shape=(config.lanes, 8, 8))
-    bias = np.ones(config.lanes, np.float32)
-    case = dataclasses.replace(case, layer=dataclasses.replace(case.layer, bias=bias))
-    program = compile_layer(case.layer, config, case.rows)
-    words: list[int] = []
-    for word in program.instructions:
-        instruction, fields = decode(word)
-        if instruction.opcode == Opcode.LAYER:
-            words.append(encode(Opcode.LAYER, **fields | {"bias": 0}))
-            with_bias = word
-        else:
-            words.append(word)
-        if instruction.opcode == Opcode.LDW:
-            words += [with_bias, encode(Opcode.TOKEN, counter=Token.B_FULL, count=1)]
-    x = program.pack_x(case.q, case.scale)
-    count = len(words)
-    sizes = {Region.PROGRAM: 16 * count}
-    return altered_job(program, x, source, "no bias", words=words, sizes=sizes, length=count)
 
 
 def _full_case(jobs: Jobs) -> Case:
