@@ -120,13 +120,29 @@ def _large_ties(config: CoreConfig) -> Case:
     ones = np.zeros((2, group), np.int64)
     ones[:, 0] = 1
     row = np.concatenate([np.full(tops * group, value), ones.ravel()])
+    return _exact(config, "ties of large sums", scales, np.float32(1), row)
+
+
+def _exact(
+    config: CoreConfig,
+    name: str,
+    scales: np.ndarray,
+    row_scale: np.float32,
+    row: np.ndarray | None = None,
+) -> Case:
+    """A layer whose results are, but for the row's scale, exact sums of each channel's scales.
+
+    Each scale, one for a group, counts as often as the activations of its group add up to: once, if
+    no row of them is given. The last row has the opposite signs.
+    """
     n, groups = scales.shape
+    row = np.ones(groups, np.int64) if row is None else row
     layer = QuantLayer(
-        name="ties of large sums",
+        name=name,
         kind="planes",
         bits=1,
-        codes=np.ones((1, n, groups * group), np.int8),
-        group_size=group,
+        codes=np.ones((1, n, len(row)), np.int8),
+        group_size=len(row) // groups,
         scales=scales[:, :, None],
         offsets=None,
         bias=None,
@@ -134,25 +150,6 @@ def _large_ties(config: CoreConfig) -> Case:
     )
     q = np.tile(row, (config.rows, 1)).astype(config.activation)
     q[-1] = -q[-1]
-    return Case(layer, q, np.ones(config.rows, np.float32), frozenset())
-
-
-def _exact(config: CoreConfig, name: str, values: np.ndarray, row_scale: np.float32) -> Case:
-    """A layer whose results are, but for the row's scale, the exact sums of the rows of values."""
-    n, k = values.shape
-    layer = QuantLayer(
-        name=name,
-        kind="planes",
-        bits=1,
-        codes=np.ones((1, n, k), np.int8),
-        group_size=1,
-        scales=values[:, :, None],
-        offsets=None,
-        bias=None,
-        checkpoint_bytes=n,
-    )
-    q = np.ones((config.rows, k), config.activation)
-    q[-1] = -1
     return Case(layer, q, np.full(config.rows, row_scale), frozenset())
 
 

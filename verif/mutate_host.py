@@ -224,19 +224,22 @@ class Host:
                 self.check(f"{unit}_{suffix}", self.read_wide(f"{unit}_{suffix}"), count)
                 self.timing.append(count)
 
+    def _found(self, job: Job, region: Region) -> np.ndarray:
+        """What lies in a region and its guards."""
+        base, _ = job.regions[region]
+        return self.memory[base - GUARD : base - GUARD + len(job.before[region])]
+
     def check_partly(self, job: Job) -> None:
         """As `check_memory`, of a good program that was stopped: results may be missing."""
         for region, content in job.before.items():
-            base, _ = job.regions[region]
-            found = self.memory[base - GUARD : base - GUARD + len(content)]
+            found = self._found(job, region)
             wrong = (found != content) & (found != job.after[region])
             self.check(f"bytes of {Region(region).name} that are neither", int(wrong.sum()), 0)
 
     def check_memory(self, job: Job) -> None:
         """Nothing but the results has changed, and those are right."""
-        for region, (base, size) in job.regions.items():
-            content = job.before[region]
-            found = self.memory[base - GUARD : base - GUARD + len(content)]
+        for region, (_, size) in job.regions.items():
+            content, found = job.before[region], self._found(job, region)
             if region in job.after:
                 wrong = np.nonzero(found != job.after[region])[0]
             else:

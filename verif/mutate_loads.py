@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from lutcore.hw.config import COLUMNS_MAX, CoreConfig
-from lutcore.hw.csr import Region
 from lutcore.hw.isa import Axis, Opcode, Token, Unit, decode, encode
 from lutcore.sw.blocks import x_memory_bytes, x_slot_words
 from lutcore.sw.compile import compile_layer
@@ -70,15 +69,7 @@ def to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
         "STY, one tile too many",
         [
             encode(Opcode.LAYER, **layer),
-            encode(
-                Opcode.LOOP,
-                unit=Unit.STY,
-                axis=Axis.N,
-                auto=0,
-                total=config.tiles + 1,
-                step=config.tiles + 1,
-                stride=0,
-            ),
+            loops[Unit.STY](axis=Axis.N, total=config.tiles + 1, step=config.tiles + 1),
             encode(Opcode.STY, base=0),
             encode(Opcode.END),
         ],
@@ -103,6 +94,6 @@ def without_bias(jobs: Jobs) -> Job:
         if instruction.opcode == Opcode.LDW:
             words += [with_bias, encode(Opcode.TOKEN, counter=Token.B_FULL, count=1)]
     x = program.pack_x(case.q, case.scale)
-    count = len(words)
-    sizes = {Region.PROGRAM: 16 * count}
-    return altered_job(program, x, source, "no bias", words=words, sizes=sizes, length=count)
+    # A program of its own, with room for all of its instructions before the weights.
+    waiting = dataclasses.replace(program, instructions=tuple(words))
+    return altered_job(waiting, x, source, "no bias")
