@@ -52,14 +52,30 @@ class _Engine(wiring.Component):
 
     def __init__(self, config: CoreConfig) -> None:
         self.config = config
+        beat = config.bus_width
         self.fetch = Fetch(config)
-        self.windows = {
-            "fetch": Window(config.bus_width),
-            "ldx": Window(config.bus_width),
-            "ldw": Window(config.bus_width),
-            "store": Window(config.bus_width, lengths="bytes"),
+        self.table = table = TableUnit(config)
+        self.scale = scale = ScaleUnit(config)
+        self.final = final = FinalUnit(config)
+        self.store = StoreUnit(config)
+        scale_write = write_signature(scale.word_bits, beat, scale.slot_words)
+        bias_write = write_signature(final.bias_width, beat, final.bias_slot_words)
+        self.ldw = WeightLoader(config, scale_write=scale_write, bias_write=bias_write)
+        x_write = write_signature(max(beat, config.x_word_bits), beat, table.reader.slot_words)
+        self.ldx = ActivationLoader(config, write=x_write)
+        # Of the clients of the read master in their order, and of the write master.
+        self.requesters = {
+            **{name: getattr(self, name) for name in READERS},
+            "store": self.store,
         }
-        requests = stream.Signature(command_layout())
+        self.windows = {
+            name: Window(
+                beat, lengths="bytes" if name == "store" else "beats", longest=unit.longest
+            )
+            for name, unit in self.requesters.items()
+        }
+        self.longest_read = max(self.windows[name].most_beats for name in READERS)
+        self.longest_write = self.windows["store"].most_beats
         response = data.StructLayout({"data": config.bus_width, "last": 1})
         written = data.StructLayout({"data": config.bus_width, "strobe": config.beat_bytes})
         regions = len(Region)
@@ -71,9 +87,11 @@ class _Engine(wiring.Component):
                 "bases": In(data.ArrayLayout(40, regions)),
                 "sizes": In(data.ArrayLayout(32, regions)),
                 "unaligned": In(1),
-                "commands": Out(requests).array(len(READERS)),
+                "commands": Out(stream.Signature(command_layout(self.longest_read))).array(
+                    len(READERS)
+                ),
                 "responses": In(stream.Signature(response)).array(len(READERS)),
-                "write_command": Out(requests),
+                "write_command": Out(stream.Signature(command_layout(self.longest_write))),
                 "write_data": Out(stream.Signature(written)),
                 "bus_idle": In(1),
                 "read_owed": In(1),
@@ -108,26 +126,23 @@ class _Engine(wiring.Component):
             "store": Region.RESULTS,
         }
         for name, window in windows.items():
+            wiring.connect(m, self.requesters[name].command, window.i)
             m.d.comb += [
                 window.base.eq(self.bases[regions[name]]),
                 window.size.eq(self.sizes[regions[name]]),
             ]
 
         # Units.
-        m.submodules.table = table = TableUnit(cfg)
+        m.submodules.table = table = self.table
         m.submodules.array = array = ArrayUnit(cfg)
-        m.submodules.scale = scale = ScaleUnit(cfg)
-        m.submodules.final = final = FinalUnit(cfg)
-        m.submodules.store = store = StoreUnit(cfg)
-        beat = cfg.bus_width
-        x_words = table.reader.slot_words
-        scale_write = write_signature(scale.word_bits, beat, scale.slot_words)
-        bias_write = write_signature(final.bias_width, beat, final.bias_slot_words)
-        x_bits = max(beat, cfg.x_word_bits)
-        m.submodules.ldw = ldw = WeightLoader(cfg, scale_write=scale_write, bias_write=bias_write)
-        m.submodules.ldx = ldx = ActivationLoader(cfg, write=write_signature(x_bits, beat, x_words))
+        m.submodules.scale = scale = self.scale
+        m.submodules.final = final = self.final
+        m.submodules.store = store = self.store
+        m.submodules.ldw = ldw = self.ldw
+        m.submodules.ldx = ldx = self.ldx
 
         # Buffers.
+        beat = cfg.bus_width
         buffers = {
             "weights": (
                 ldw.weights,
@@ -138,7 +153,7 @@ class _Engine(wiring.Component):
             ),
             "scales": (ldw.scales, scale.buffer, scale.word_bits, beat, scale.slot_words),
             "biases": (ldw.biases, final.bias, final.bias_width, beat, final.bias_slot_words),
-            "activations": (ldx.buffer, table.buffer, x_bits, beat, x_words),
+            "activations": (ldx.buffer, table.buffer, ldx.word_bits, beat, table.reader.slot_words),
         }
         for name, (writer, reader, width, piece, words) in buffers.items():
             buffer = SlotBuffer(width=width, piece=piece, slot_words=words)
@@ -255,30 +270,26 @@ class _Engine(wiring.Component):
         ]
 
         # Memory.
-        requesters = {"fetch": fetch, "ldx": ldx, "ldw": ldw}
         for client, name in enumerate(READERS):
-            unit, window = requesters[name], windows[name]
+            unit, window = self.requesters[name], windows[name]
             m.d.comb += [
-                window.i.valid.eq(unit.command.valid),
-                window.i.payload.offset.eq(unit.command.payload.offset),
-                window.i.payload.length.eq(unit.command.payload.beats),
-                unit.command.ready.eq(window.i.ready),
                 unit.i.valid.eq(self.responses[client].valid),
                 unit.i.payload.eq(self.responses[client].payload.data),
                 self.responses[client].ready.eq(unit.i.ready),
             ]
-            wiring.connect(m, window.o, wiring.flipped(self.commands[client]))
-        window = windows["store"]
+            # The longest client gives the width.
+            m.d.comb += [
+                self.commands[client].valid.eq(window.o.valid),
+                self.commands[client].payload.address.eq(window.o.payload.address),
+                self.commands[client].payload.beats.eq(window.o.payload.beats),
+                window.o.ready.eq(self.commands[client].ready),
+            ]
         m.d.comb += [
-            window.i.valid.eq(store.command.valid),
-            window.i.payload.offset.eq(store.command.payload.offset),
-            window.i.payload.length.eq(store.command.payload.bytes),
-            store.command.ready.eq(window.i.ready),
             self.write_data.valid.eq(store.o.valid),
             self.write_data.payload.eq(store.o.payload),
             store.o.ready.eq(self.write_data.ready),
         ]
-        wiring.connect(m, window.o, wiring.flipped(self.write_command))
+        wiring.connect(m, windows["store"].o, wiring.flipped(self.write_command))
 
         # What is under way.
         busy = Signal(len(Unit))
@@ -364,10 +375,14 @@ class _Engine(wiring.Component):
         working = working | ldw.counting
         nest_moves = Cat(nest.o.valid & nest.o.ready for nest in nests.values()).any()
         m.d.sync += self.progress.eq(working | nest_moves)
+        # Nobody asks in the cycle after a reset.
+        oldest_then = Signal.like(self.oldest_at, reset_less=True)
+        unanswered_then = Signal.like(self.unanswered_at, reset_less=True)
         m.d.sync += [
-            self.oldest_at.eq(oldest),
-            self.unanswered_at.eq(Mux(self.read_owed, reader, of[Unit.STY])),
+            oldest_then.eq(oldest),
+            unanswered_then.eq(Mux(self.read_owed, reader, of[Unit.STY])),
         ]
+        m.d.comb += [self.oldest_at.eq(oldest_then), self.unanswered_at.eq(unanswered_then)]
         return m
 
 
@@ -400,9 +415,11 @@ class Core(wiring.Component):
         m.submodules.registers = registers = CsrFile(cfg)
         m.submodules.counters = counters = CounterBank()
         m.submodules.supervisor = supervisor = Supervisor(_Engine.error_sources)
-        m.submodules.reader = reader = ReadMaster(cfg.bus_width, len(READERS))
-        m.submodules.writer = writer = WriteMaster(cfg.bus_width)
         engine = _Engine(cfg)
+        m.submodules.reader = reader = ReadMaster(
+            cfg.bus_width, len(READERS), longest=engine.longest_read
+        )
+        m.submodules.writer = writer = WriteMaster(cfg.bus_width, longest=engine.longest_write)
         m.submodules.engine = ResetInserter(supervisor.unit_reset)(engine)
 
         wiring.connect(m, wiring.flipped(self.control), registers.axi)

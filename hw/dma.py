@@ -25,23 +25,29 @@ from lutcore.hw.axi import (
 )
 
 __all__ = [
-    "BEATS_WIDTH",
+    "LONGEST",
     "REGION_ALIGNMENT",
     "ReadMaster",
     "Window",
     "WriteMaster",
     "command_layout",
+    "request_layout",
 ]
 
-#: Bits of the length of a request, in beats or bytes.
-BEATS_WIDTH = 24
+#: The longest request, in beats or bytes, where nothing shorter is known.
+LONGEST = 2**24 - 1
 #: Bits of an address below which every region is aligned.
 REGION_ALIGNMENT = 6
 
 
-def command_layout() -> data.StructLayout:
+def request_layout(longest: int = LONGEST) -> data.StructLayout:
+    """A unit's request: byte offset within its region; ``length`` in beats or bytes, >= 1."""
+    return data.StructLayout({"offset": ADDRESS_WIDTH, "length": range(longest + 1)})
+
+
+def command_layout(longest: int = LONGEST) -> data.StructLayout:
     """A request to a master: byte address of the first beat, a multiple of a beat; beats, >= 1."""
-    return data.StructLayout({"address": ADDRESS_WIDTH, "beats": BEATS_WIDTH})
+    return data.StructLayout({"address": ADDRESS_WIDTH, "beats": range(longest + 1)})
 
 
 def _log2(value: int) -> int:
@@ -60,33 +66,38 @@ class Window(wiring.Component):
     lengths
         ``"beats"``: requests of whole beats at aligned offsets, others are refused;
         ``"bytes"``: any bytes, for which the beats that hold them are requested.
+    longest
+        The largest length of a request.
 
     Members
     -------
     base, size
         The region: 64-byte aligned address, bytes. Constant while requests are under way.
     i
-        Requests: byte ``offset`` in the region, ``length`` >= 1.
+        Requests of :func:`request_layout`.
     o
-        The same as :func:`command_layout`.
+        The same as :func:`command_layout`, of ``most_beats`` at most.
     error
         Pulse: a request is outside the region (or not aligned) and was dropped.
     busy
         A request is being checked or waits on ``o``.
     """
 
-    def __init__(self, bus_width: int, *, lengths: str = "beats") -> None:
+    def __init__(self, bus_width: int, *, lengths: str = "beats", longest: int = LONGEST) -> None:
         if lengths not in ("beats", "bytes"):
             raise TypeError(f"Lengths must be 'beats' or 'bytes', not {lengths!r}")
         self.bus_width = bus_width
         self.lengths = lengths
-        request = data.StructLayout({"offset": ADDRESS_WIDTH, "length": BEATS_WIDTH})
+        self.longest = longest
+        beat = bus_width // 8
+        # Bytes may begin at the end of a beat.
+        self.most_beats = longest if lengths == "beats" else (longest + 2 * (beat - 1)) // beat
         super().__init__(
             {
                 "base": In(ADDRESS_WIDTH),
                 "size": In(32),
-                "i": In(stream.Signature(request)),
-                "o": Out(stream.Signature(command_layout())),
+                "i": In(stream.Signature(request_layout(longest))),
+                "o": Out(stream.Signature(command_layout(self.most_beats))),
                 "error": Out(1),
                 "busy": Out(1),
             }
@@ -99,10 +110,10 @@ class Window(wiring.Component):
         whole = self.lengths == "beats"
         # The end is counted in the unit of the length.
         unit = shift if whole else 0
-        end = Signal(max(32 - unit, BEATS_WIDTH) + 1, reset_less=True)
+        end = Signal(max(32 - unit, len(length)) + 1, reset_less=True)
         outside = Signal(reset_less=True)
         place = Signal(ADDRESS_WIDTH - shift, reset_less=True)
-        beats = Signal(BEATS_WIDTH, reset_less=True)
+        beats = Signal(range(self.most_beats + 1), reset_less=True)
         m.d.comb += [
             self.o.payload.address.eq(Cat(Const(0, shift), place)),
             self.o.payload.beats.eq(beats),
@@ -162,8 +173,9 @@ class _Splitter(wiring.Component):
         A request has bursts to come.
     """
 
-    def __init__(self, bus_width: int, *, clients: int, burst: int) -> None:
+    def __init__(self, bus_width: int, *, clients: int, burst: int, longest: int) -> None:
         self.bus_width, self.clients, self.burst = bus_width, clients, burst
+        self.longest = longest
         layout = data.StructLayout(
             {
                 "address": ADDRESS_WIDTH,
@@ -174,7 +186,7 @@ class _Splitter(wiring.Component):
         )
         super().__init__(
             {
-                "commands": In(stream.Signature(command_layout())).array(clients),
+                "commands": In(stream.Signature(command_layout(longest))).array(clients),
                 "enable": In(1),
                 "flush": In(1),
                 "issued": Out(1),
@@ -190,12 +202,13 @@ class _Splitter(wiring.Component):
         block = beat + _log2(self.burst)  # bits of an address below which bursts do not carry
         # A request: number of its block of `burst` beats, position of the first beat there, and
         # of the last beat as seen from the start of that block.
+        furthest = self.burst - 1 + self.longest - 1
         request = data.StructLayout(
             {
                 "page": ADDRESS_WIDTH - block,
                 "low": block - beat,
                 "final_low": block - beat,
-                "blocks": BEATS_WIDTH - (block - beat) + 1,
+                "blocks": range((furthest >> (block - beat)) + 1),
             }
         )
         requests = Array(
@@ -242,7 +255,7 @@ class _Splitter(wiring.Component):
             ]
             address = command.payload.address
             low = address[beat:block]
-            last = Signal(BEATS_WIDTH + 1, name=f"last_{client}")
+            last = Signal(range(furthest + 1), name=f"last_{client}")
             m.d.comb += last.eq(low + command.payload.beats - 1)
             with m.If(command.ready):
                 m.d.sync += [
@@ -290,6 +303,8 @@ class ReadMaster(wiring.Component):
         Bursts under way at most.
     burst
         Beats per burst at most, a power of two; lowered to 4 KiB where that is less.
+    longest
+        Beats of a request at most.
 
     Members
     -------
@@ -314,17 +329,24 @@ class ReadMaster(wiring.Component):
     """
 
     def __init__(
-        self, bus_width: int, clients: int, *, outstanding: int = 8, burst: int = 32
+        self,
+        bus_width: int,
+        clients: int,
+        *,
+        outstanding: int = 8,
+        burst: int = 32,
+        longest: int = LONGEST,
     ) -> None:
         if not isinstance(clients, int) or clients < 1:
             raise TypeError(f"Clients must be a positive integer, not {clients!r}")
         self.burst = _check_master(bus_width, outstanding, burst)
         self.bus_width, self.clients, self.outstanding = bus_width, clients, outstanding
+        self.longest = longest
         response = data.StructLayout({"data": bus_width, "last": 1})
         super().__init__(
             {
                 "bus": Out(Axi4Read(bus_width)),
-                "commands": In(stream.Signature(command_layout())).array(clients),
+                "commands": In(stream.Signature(command_layout(longest))).array(clients),
                 "responses": Out(stream.Signature(response)).array(clients),
                 "abort": In(1),
                 "idle": Out(1),
@@ -340,7 +362,7 @@ class ReadMaster(wiring.Component):
         m = Module()
         bus = self.bus
         m.submodules.splitter = splitter = _Splitter(
-            self.bus_width, clients=self.clients, burst=self.burst
+            self.bus_width, clients=self.clients, burst=self.burst, longest=self.longest
         )
         for outer, inner in zip(self.commands, splitter.commands, strict=True):
             wiring.connect(m, wiring.flipped(outer), inner)
@@ -413,6 +435,8 @@ class WriteMaster(wiring.Component):
         Bursts without their response at most.
     burst
         Beats per burst at most, a power of two; lowered to 4 KiB where that is less.
+    longest
+        Beats of a request at most.
 
     Members
     -------
@@ -437,14 +461,16 @@ class WriteMaster(wiring.Component):
         Strobe: a response was SLVERR or DECERR.
     """
 
-    def __init__(self, bus_width: int, *, outstanding: int = 8, burst: int = 32) -> None:
+    def __init__(
+        self, bus_width: int, *, outstanding: int = 8, burst: int = 32, longest: int = LONGEST
+    ) -> None:
         self.burst = _check_master(bus_width, outstanding, burst)
-        self.bus_width, self.outstanding = bus_width, outstanding
+        self.bus_width, self.outstanding, self.longest = bus_width, outstanding, longest
         beat = data.StructLayout({"data": bus_width, "strobe": bus_width // 8})
         super().__init__(
             {
                 "bus": Out(Axi4Write(bus_width)),
-                "command": In(stream.Signature(command_layout())),
+                "command": In(stream.Signature(command_layout(longest))),
                 "i": In(stream.Signature(beat)),
                 "abort": In(1),
                 "idle": Out(1),
@@ -458,7 +484,9 @@ class WriteMaster(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         bus = self.bus
-        m.submodules.splitter = splitter = _Splitter(self.bus_width, clients=1, burst=self.burst)
+        m.submodules.splitter = splitter = _Splitter(
+            self.bus_width, clients=1, burst=self.burst, longest=self.longest
+        )
         wiring.connect(m, wiring.flipped(self.command), splitter.commands[0])
 
         active = Signal()  # beats of an issued burst are still to come

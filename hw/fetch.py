@@ -10,7 +10,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from lutcore.hw.config import CoreConfig
+from lutcore.hw.config import CoreConfig, ceil_div
+from lutcore.hw.dma import request_layout
 from lutcore.hw.isa import (
     INSTRUCTION_BITS,
     INSTRUCTIONS,
@@ -107,12 +108,13 @@ class Fetch(wiring.Component):
 
     def __init__(self, config: CoreConfig) -> None:
         self.config = config
+        self.longest = ceil_div(PROGRAM_MAX * (INSTRUCTION_BITS // 8), config.beat_bytes)
         super().__init__(
             {
                 "launch": In(1),
                 "length": In(32),
                 "expect": In(64),
-                "command": Out(stream.Signature(data.StructLayout({"offset": 40, "beats": 24}))),
+                "command": Out(stream.Signature(request_layout(self.longest))),
                 "i": In(stream.Signature(config.bus_width)),
                 "loop_valid": Out(len(Unit)),
                 "loop": Out(loop_layout()),
@@ -247,7 +249,7 @@ class Fetch(wiring.Component):
             with m.State("REQUEST"):
                 m.d.comb += [
                     self.command.valid.eq(1),
-                    self.command.payload.beats.eq(
+                    self.command.payload.length.eq(
                         (count * (INSTRUCTION_BITS // 8) + (cfg.beat_bytes - 1))
                         >> (cfg.beat_bytes - 1).bit_length()
                     ),

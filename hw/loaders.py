@@ -13,6 +13,7 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.config import SLOTS, CoreConfig, ceil_div
+from lutcore.hw.dma import request_layout
 from lutcore.hw.isa import INSTRUCTIONS, Opcode
 from lutcore.hw.loops import EXTENT_BITS
 from lutcore.hw.nest import body_layout
@@ -22,14 +23,8 @@ __all__ = [
     "ActivationLoader",
     "Unpacker",
     "WeightLoader",
-    "command_layout",
     "write_signature",
 ]
-
-
-def command_layout() -> data.StructLayout:
-    """A request: byte offset within the unit's region, and beats."""
-    return data.StructLayout({"offset": 40, "beats": 24})
 
 
 def write_signature(width: int, piece: int, slot_words: int) -> wiring.Signature:
@@ -238,6 +233,7 @@ class WeightLoader(wiring.Component):
         self, config: CoreConfig, *, scale_write: wiring.Signature, bias_write: wiring.Signature
     ) -> None:
         self.config = config
+        self.longest = sum(_most_beats(config).values())  # a block
         self.unpacker = Unpacker(config)
         self.weight_write = write_signature(
             self.unpacker.piece * self.unpacker.groups, self.unpacker.piece, config.weight_words
@@ -254,7 +250,7 @@ class WeightLoader(wiring.Component):
                 "start": In(1),
                 "body": In(stream.Signature(body_layout())),
                 "next_address": Out(40),
-                "command": Out(stream.Signature(command_layout())),
+                "command": Out(stream.Signature(request_layout(self.longest))),
                 "i": In(stream.Signature(config.bus_width)),
                 **tokens,
                 "weights": Out(self.weight_write),
@@ -289,7 +285,7 @@ class WeightLoader(wiring.Component):
         layout = block_tag(cfg)
         tag = Signal(layout, reset_less=True)
         with_scales, with_bias = Signal(), Signal()
-        total = Signal(range(sum(_most_beats(cfg).values()) + 1), reset_less=True)
+        total = Signal(range(self.longest + 1), reset_less=True)
         m.d.comb += [
             with_scales.eq(first_at(body.first, fields.scale_level)),
             with_bias.eq(layer.bias & first_at(body.first, fields.bias_level)),
@@ -307,7 +303,7 @@ class WeightLoader(wiring.Component):
             tags.w_data.eq(tag),
             flag_fifo.w_data.eq(flags),
             self.command.payload.offset.eq(body.address),
-            self.command.payload.beats.eq(total),
+            self.command.payload.length.eq(total),
             self.next_address.eq(body.address + (total << beat_shift)),
         ]
         with m.FSM():
@@ -510,13 +506,17 @@ class ActivationLoader(wiring.Component):
     def __init__(self, config: CoreConfig, *, write: wiring.Signature) -> None:
         self.config = config
         self.word_bits = max(config.bus_width, config.x_word_bits)
+        self.items = self.word_bits // config.x_word_bits  # x words per memory word
+        self.pieces = self.word_bits // config.bus_width  # beats per memory word
+        self.slot_words = max(2, config.x_words // self.items)
+        self.longest = self.slot_words * self.pieces  # a slot
         super().__init__(
             {
                 "fields": In(INSTRUCTIONS[Opcode.LDX].layout),
                 "start": In(1),
                 "body": In(stream.Signature(body_layout())),
                 "next_address": Out(40),
-                "command": Out(stream.Signature(command_layout())),
+                "command": Out(stream.Signature(request_layout(self.longest))),
                 "i": In(stream.Signature(config.bus_width)),
                 "x_available": In(1),
                 "x_take": Out(1),
@@ -532,14 +532,12 @@ class ActivationLoader(wiring.Component):
         m = Module()
         cfg = self.config
         body = self.body.payload
-        items = self.word_bits // cfg.x_word_bits  # x words per memory word
-        pieces = self.word_bits // cfg.bus_width  # beats per memory word
+        items, pieces, slot_words = self.items, self.pieces, self.slot_words
         beat_shift = (cfg.beat_bytes - 1).bit_length()
-        slot_words = max(2, cfg.x_words // items)
 
         # Requester.
         words = Signal(EXTENT_BITS)  # memory words
-        beats = Signal(range(slot_words * pieces + 1), reset_less=True)
+        beats = Signal(range(self.longest + 1), reset_less=True)
         fill = Signal(EXTENT_BITS + 1, reset_less=True)  # memory words in the slot
         fresh = first_at(body.first, self.fields.level)
         layout = data.StructLayout({"beats": len(beats), "fresh": 1})
@@ -552,7 +550,7 @@ class ActivationLoader(wiring.Component):
             tags.w_data.eq(Cat(beats, fresh)),
             head.eq(tags.r_data),
             self.command.payload.offset.eq(body.address),
-            self.command.payload.beats.eq(beats),
+            self.command.payload.length.eq(beats),
             self.next_address.eq(body.address + (beats << beat_shift)),
         ]
         with m.FSM():

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.buffers import read_signature
 from lutcore.hw.config import CoreConfig
+from lutcore.hw.dma import request_layout
 from lutcore.hw.final import Finaliser
 from lutcore.hw.isa import INSTRUCTIONS, Opcode
 from lutcore.hw.nest import body_layout
@@ -262,6 +263,7 @@ class StoreUnit(wiring.Component):
 
     def __init__(self, config: CoreConfig) -> None:
         self.config = config
+        self.longest = config.tiles * config.lanes * 4  # a row of a block
         super().__init__(
             {
                 "layer": In(INSTRUCTIONS[Opcode.LAYER].layout),
@@ -270,7 +272,7 @@ class StoreUnit(wiring.Component):
                 "i": In(stream.Signature(data.ArrayLayout(32, config.final_lanes))),
                 "i_row_end": In(1),
                 "i_tile_end": In(1),
-                "command": Out(stream.Signature(data.StructLayout({"offset": 40, "bytes": 24}))),
+                "command": Out(stream.Signature(request_layout(self.longest))),
                 "o": Out(
                     stream.Signature(
                         data.StructLayout(
@@ -313,7 +315,7 @@ class StoreUnit(wiring.Component):
             self.o.payload.data.eq(beat),
             self.o.payload.strobe.eq(Cat(bit.replicate(4) for bit in strobe)),
             self.command.payload.offset.eq(address),
-            self.command.payload.bytes.eq(channels << 2),
+            self.command.payload.length.eq(channels << 2),
             self.i.ready.eq(gathering & (~full | self.o.ready)),
             take.eq(self.i.valid & self.i.ready),
             self.next_address.eq(address + layer.row_stride),

@@ -346,7 +346,7 @@ class ScaleUnit(wiring.Component):
         sums_1 = Signal(data.ArrayLayout(signed(cfg.acc_width), cfg.scale_lanes), reset_less=True)
         asum_1 = Signal(signed(cfg.asum_width), reset_less=True)
         half = line[0] & layer.wide
-        valid_1 = Signal()
+        valid_1 = Signal(reset_less=True)
         m.d.sync += [
             valid_1.eq(issue),
             part.eq(current_line[: (self.lines_per_word - 1).bit_length()]),

@@ -58,14 +58,14 @@ class FetchBench(UnitBench):
         pressure = draw_pressure(self.random)
         request = await self.stream("command").get(draw_pressure(self.random))
         size = self.length * INSTRUCTION_BITS
-        wanted = {"offset": 0, "beats": -(-size // width)}
-        env.expect("fetch: offset and beats of the request", list(request.values()),
+        wanted = {"offset": 0, "length": -(-size // width)}
+        env.expect("fetch: offset and length of the request", list(request.values()),
                    list(wanted.values()))  # fmt: skip
         image = sum(word << n * INSTRUCTION_BITS for n, word in enumerate(self.words))
         # What lies behind the program in its last beat is nobody's business.
         image |= self.random.getrandbits(512) << size
         self.fork(self._receiving())
-        for beat in range(wanted["beats"]):
+        for beat in range(wanted["length"]):
             await self.stream("i").put(image >> beat * width & (1 << width) - 1, pressure)
         while True:
             await self.edge

@@ -176,13 +176,13 @@ def _specs() -> list[tuple]:
          Break(hw + "fetch", "with m.If(self.command.ready):", "with m.If(1):", drop)),
         ("ldx", loader("ldx"), ("layer", "fields"), partial(_loader, 2),
          Break(hw + "loaders", "self.command.payload.offset.eq(body.address),\n            "
-               "self.command.payload.beats.eq(beats)",
+               "self.command.payload.length.eq(beats)",
                "self.command.payload.offset.eq("
                "body.address + self.command.ready),\n            "
-               "self.command.payload.beats.eq(beats)", "payload changes")),
+               "self.command.payload.length.eq(beats)", "payload changes")),
         ("ldw", loader("ldw"), ("layer", "fields"), partial(_loader, 3),
-         Break(hw + "loaders", "self.command.payload.beats.eq(total)",
-               "self.command.payload.beats.eq(total + self.command.ready)", "payload changes")),
+         Break(hw + "loaders", "self.command.payload.length.eq(total)",
+               "self.command.payload.length.eq(total + self.command.ready)", "payload changes")),
         ("table", lazy("table", "TableUnit", _CONFIG), ("layer", "fields"),
          _table,
          Break(hw + "table", "taken.eq(self.o.valid & self.o.ready)", "taken.eq(self.o.valid)",

@@ -13,7 +13,7 @@ from lutcore.hw.config import CoreConfig
 from lutcore.hw.core import READERS
 from lutcore.hw.csr import COUNTER_UNITS
 from lutcore.hw.csr_file import EXTRA_COUNTERS, CounterBank, CsrFile, event_bits
-from lutcore.hw.dma import BEATS_WIDTH, ReadMaster, Window, WriteMaster
+from lutcore.hw.dma import ReadMaster, Window, WriteMaster, request_layout
 from lutcore.hw.export import component_verilog
 from lutcore.hw.fetch import Fetch
 from lutcore.hw.lanes import Lanes
@@ -25,7 +25,7 @@ __all__ = ["COMPONENTS", "Csrs", "DmaRead", "DmaWrite", "unit_verilog"]
 
 # Members are made from signatures, which a type checker does not see: components are `Any` here.
 
-_REQUEST = data.StructLayout({"offset": ADDRESS_WIDTH, "length": BEATS_WIDTH})
+_REQUEST = request_layout()
 
 
 class DmaRead(wiring.Component):
@@ -110,7 +110,8 @@ class DmaWrite(wiring.Component):
     """
 
     def __init__(self, config: CoreConfig) -> None:
-        self.master = WriteMaster(config.bus_width)
+        self.window = Window(config.bus_width, lengths="bytes")
+        self.master = WriteMaster(config.bus_width, longest=self.window.most_beats)
         beat = data.StructLayout({"data": config.bus_width, "strobe": config.beat_bytes})
         super().__init__(
             {
@@ -132,7 +133,7 @@ class DmaWrite(wiring.Component):
     def elaborate(self: Any, platform: object) -> Module:
         m = Module()
         m.submodules.master = master = self.master
-        window: Any = Window(master.bus_width, lengths="bytes")
+        window: Any = self.window
         m.submodules.window = window
         wiring.connect(m, wiring.flipped(self.bus), master.bus)
         wiring.connect(m, wiring.flipped(self.request), window.i)

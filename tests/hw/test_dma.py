@@ -9,7 +9,7 @@ from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lutcore.hw.dma import BEATS_WIDTH, ReadMaster, Window, WriteMaster
+from lutcore.hw.dma import LONGEST, ReadMaster, Window, WriteMaster
 
 SLVERR = 2
 OKAY = 0
@@ -562,7 +562,7 @@ def test_write_abort_completes_bursts_without_writing(delay):
             st.integers(0, 5000)
             | st.integers(0, 2**40 - 1)
             | st.integers(2**32 - 500, 2**32 + 500),
-            st.integers(1, 600) | st.integers(1, 2**BEATS_WIDTH - 1),
+            st.integers(1, 600) | st.integers(1, LONGEST),
             st.booleans(),
         ),
         min_size=1,

@@ -118,10 +118,10 @@ class Machine:
         while not valid:
             _, _, valid, command = await ctx.tick().sample(dut.command.valid, dut.command.payload)
         assert command.offset == 0
-        assert command.beats == -(-size // width)
+        assert command.length == -(-size // width)
         # What lies behind the program in its last beat is nobody's business.
         image |= self.random.getrandbits(512) << size
-        for beat in range(command.beats):
+        for beat in range(command.length):
             while self.random.random() < 0.2:
                 ctx.set(dut.i.valid, 0)
                 await ctx.tick()

@@ -99,8 +99,8 @@ class Source:
             await pause(ctx, self.rng, self.pressure)
             got = await get(ctx, self.dut.command)
             assert self.taken(len(self.requests)), "requested before its slots were taken"
-            self.requests.append((got.offset, got.beats))
-            for beat in range(got.beats):
+            self.requests.append((got.offset, got.length))
+            for beat in range(got.length):
                 start = got.offset + beat * self.beat_bytes
                 self.queue.append(
                     int.from_bytes(self.image[start : start + self.beat_bytes], "little")
