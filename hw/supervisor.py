@@ -36,7 +36,8 @@ class TokenBank(wiring.Component):
     available
         Counters that are not zero.
     overflow, add_overflow
-        Counters that were to go above the limit; by the instruction.
+        Counters that go above the limit; by the instruction. What they count then means nothing:
+        the core stops, and is reset.
     """
 
     def __init__(self) -> None:
@@ -68,8 +69,7 @@ class TokenBank(wiring.Component):
                 self.available[token].eq(value != 0),
                 self.overflow[token].eq(following > SLOTS),
             ]
-            with m.If(~self.overflow[token]):
-                m.d.sync += value.eq(following)
+            m.d.sync += value.eq(following)
         m.d.comb += self.add_overflow.eq(self.add & self.overflow.any())
         return m
 
@@ -170,9 +170,8 @@ class Supervisor(wiring.Component):
             m.d.comb += [stop.valid.eq(1), stop.cause.eq(Cause.ABORT)]
             m.d.comb += stop.instruction.eq(self.oldest_at)
 
-        with m.FSM():
+        with m.FSM() as fsm:
             with m.State("IDLE"):
-                m.d.comb += self.unit_reset.eq(1)
                 with m.If(self.start & ~self.soft_reset):
                     m.d.sync += [
                         self.done.eq(0),
@@ -188,11 +187,9 @@ class Supervisor(wiring.Component):
                     m.d.sync += [self.done.eq(0), self.error.eq(0), self.cause.eq(Cause.NONE)]
                     m.d.sync += [self.instruction.eq(0), self.hung.eq(0)]
             with m.State("LAUNCH"):
-                m.d.comb += [self.busy.eq(1), self.run.eq(1), self.launch.eq(1)]
                 m.d.sync += self.cycles.eq(self.cycles + 1)
                 m.next = "RUN"
             with m.State("RUN"):
-                m.d.comb += [self.busy.eq(1), self.run.eq(1)]
                 m.d.sync += self.cycles.eq(self.cycles + 1)
                 with m.If(self.progress | self.bus_owed | self.bus_moved):
                     m.d.sync += idle_for.eq(0)
@@ -210,14 +207,22 @@ class Supervisor(wiring.Component):
                     m.d.comb += self.interrupt.eq(1)
                     m.next = "IDLE"
             with m.State("DRAIN"):
-                m.d.comb += [self.busy.eq(1), self.abort.eq(1), self.draining.eq(1)]
                 with m.If(self.bus_idle):
-                    # Reset in the last cycle of the abort: a cycle later a unit could already
-                    # have put a request on the bus, which nobody would own.
-                    m.d.comb += [self.interrupt.eq(1), self.unit_reset.eq(1)]
+                    m.d.comb += self.interrupt.eq(1)
                     m.next = "IDLE"
                 with m.Elif(hung):
                     # Only aresetn helps now; the host hears of it.
                     m.d.comb += self.interrupt.eq(~self.hung)
                     m.d.sync += self.hung.eq(1)
+        idle, drains = fsm.ongoing("IDLE"), fsm.ongoing("DRAIN")
+        m.d.comb += [
+            self.busy.eq(~idle),
+            self.launch.eq(fsm.ongoing("LAUNCH")),
+            self.run.eq(~idle & ~drains),
+            self.abort.eq(drains),
+            self.draining.eq(drains),
+            # Reset in the last cycle of the abort: a cycle later a unit could already have put a
+            # request on the bus, which nobody would own.
+            self.unit_reset.eq(idle | (drains & self.bus_idle)),
+        ]
         return m

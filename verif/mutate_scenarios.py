@@ -178,16 +178,19 @@ def _large_jobs(bench: Bench) -> list[Job]:
     config, numbers = bench.config, bench.jobs.numbers("large")
     limits = np.iinfo(config.activation)
     jobs = []
-    shapes: tuple[tuple[int, int, int, int, Kind, bool], ...] = (
-        (13 * config.lanes - 3, 64, config.rows, 32, "affine", False),
-        (2 * config.lanes, 701, config.rows + 1, 64, "affine", True),
-        (3 * config.lanes + 1, 96, 8 * config.rows + 1, 20, "planes", False),
-        (config.lanes, 300, 1, 300, "planes", True),
+    most, columns = config.planes, config.weight_words * config.step // config.tiles
+    shapes: tuple[tuple[int, int, int, int, Kind, int, bool], ...] = (
+        (13 * config.lanes - 3, 64, config.rows, 32, "affine", most, False),
+        (2 * config.lanes, 701, config.rows + 1, 64, "affine", most, True),
+        (3 * config.lanes + 1, 96, 8 * config.rows + 1, 20, "planes", most, False),
+        (config.lanes, 300, 1, 300, "planes", most, True),
         # The least work per row tile: TABLE runs ahead of the units behind it.
-        (config.lanes, config.step, 40 * config.rows, config.step, "affine", False),
+        (config.lanes, config.step, 40 * config.rows, config.step, "affine", most, False),
+        # Slots of the weights are full to the last word.
+        (config.tiles * config.lanes, 2 * columns, config.rows, 24, "affine", 1, False),
     )
-    for n, k, rows, group_size, kind, wide in shapes:
-        bits, groups = config.planes, -(-k // group_size)
+    for n, k, rows, group_size, kind, bits, wide in shapes:
+        groups = -(-k // group_size)
         if kind == "affine":
             codes = numbers.integers(0, 1 << bits, (n, k)).astype(np.uint8)
             scales = numbers.standard_normal((n, groups))
@@ -195,7 +198,7 @@ def _large_jobs(bench: Bench) -> list[Job]:
             codes = numbers.choice(np.array([-1, 1], np.int8), (bits, n, k))
             scales = numbers.standard_normal((n, groups, bits))
         layer = QuantLayer(
-            name=f"{kind} {n} x {k}",
+            name=f"{kind} {n} x {k} of {bits} bits",
             kind=kind,
             bits=bits,
             codes=codes,

@@ -6,6 +6,7 @@ from lutcore.hw.csr import Control, Region, Status
 from lutcore.hw.isa import (
     INSTRUCTION_BITS,
     INSTRUCTIONS,
+    UNIT_OF,
     Axis,
     Cause,
     Opcode,
@@ -22,7 +23,12 @@ from lutcore.verif.layers import Case, draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
 from lutcore.verif.mutate_host import Host
 from lutcore.verif.mutate_jobs import Job, altered_job, layer_job
-from lutcore.verif.mutate_loads import to_the_limit, without_bias
+from lutcore.verif.mutate_loads import (
+    bodies_of_all_extents,
+    late_bias,
+    to_the_limit,
+    without_bias,
+)
 from lutcore.verif.mutate_scenarios import check_reset_values
 
 __all__ = ["SCENARIOS"]
@@ -204,12 +210,7 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
             yield another(f"{count} {token.name} at the end", [*words[:-1], more, words[-1]])
 
     # Blocks that are said to be there, and are not; others have been, in the program before.
-    unloaded = [
-        word
-        for word in words
-        if word & 0xFF not in (Opcode.LDW, Opcode.LDX)
-        and not (word & 0xFF == Opcode.LOOP and decode(word)[1]["unit"] in (Unit.LDW, Unit.LDX))
-    ]
+    unloaded = [word for word in words if _unit_of(word) not in (Unit.LDW, Unit.LDX)]
     after = next(i for i, word in enumerate(unloaded) if word & 0xFF == Opcode.LAYER) + 1
     fulls = [token for token in Token if token.name.endswith("FULL")]
     for missing in (*fulls, None):
@@ -222,6 +223,11 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
     yield without_bias(jobs)
     for name, instructions in to_the_limit(jobs.config):
         yield another(name, instructions)
+    for number in range(4):
+        yield late_bias(jobs, f"late bias {number}")
+
+    # Nobody takes the results, so that the units wait for each other to the first.
+    yield another("no STY", [word for word in words if _unit_of(word) != Unit.STY])
 
     # Units give too many back: loaders to a full counter, readers to a free one.
     layer, load = at(Opcode.LAYER), at(Opcode.LDW) + 1
@@ -231,6 +237,35 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
         start = layer if full else load
         rest = [*words[start:load], end] if full else words[start:]
         yield another(f"{token.name} given too often", [*words[:start], add, *rest])
+
+
+def _unit_of(word: int) -> Unit | None:
+    """The unit that an instruction, or a loop, is for."""
+    instruction, fields = decode(word)
+    if instruction.opcode == Opcode.LOOP:
+        return Unit(fields["unit"])
+    return UNIT_OF.get(instruction.opcode)
+
+
+@scenario(SCENARIOS, "extents")
+def _extents(bench: Bench) -> None:
+    """Each bit of what is loaded at once, or stored; most of them the core must refuse."""
+
+    def make() -> list[Job]:
+        case = _full_case(bench.jobs)
+        program = compile_layer(case.layer, bench.config, case.rows)
+        x, source = program.pack_x(case.q, case.scale), bench.jobs.random("extents")
+        return [
+            altered_job(
+                program, x, source, name, words=words, length=len(words),
+                sizes={Region.PROGRAM: 16 * len(words)},
+            )
+            for name, words in bodies_of_all_extents(bench.config)
+        ]  # fmt: skip
+
+    host = bench.host(latency=3)
+    for job in bench.jobs.once("extents", make):
+        host.run(job)
 
 
 def _full_case(jobs: Jobs) -> Case:
@@ -359,8 +394,12 @@ def _resets(bench: Bench) -> None:
 
 @scenario(SCENARIOS, "late")
 def _late(bench: Bench) -> None:
-    """A bus that answers after the core has called it hung: it can be started again."""
+    """A bus that answers after the core has called it hung: it can be started again.
+
+    One that answers in time is waited for.
+    """
     job = bench.jobs.layers("small", 2)[0]
+    bench.host(latency=HUNG_CYCLES - 100).run(job)
     host = bench.host(latency=HUNG_CYCLES + 3000)
     for index in range(3):
         host.start(job)
@@ -390,6 +429,10 @@ def _hangs(bench: Bench) -> None:
         ("write_data_hang", 0, False),
         ("read_hang", 2, True),
     ]
+    host = bench.host(latency=5)
+    host.run(job)
+    took = host.read("CYCLES_LO")
+    good = bench.jobs.once("cycles of full, latency 5", lambda: took)
     for kind, burst, aborted in hangs:
         host = bench.host(latency=5, fault=(kind, burst))
         host.start(job)
@@ -398,8 +441,12 @@ def _hangs(bench: Bench) -> None:
             host.write("CONTROL", _RESET)
             host.sim.step(50)
             host.same("STATUS while draining", host.read("STATUS"))
-        took = host.wait("a timeout")
-        host.timing.append(took)
+        host.timing.append(host.wait("a timeout"))
+        if not aborted:
+            silent = host.read_wide("CYCLES") - HUNG_CYCLES
+            host.check(
+                "cycles before the bus is silent are of the program", 0 < silent < good, True
+            )
         host.same("STATUS after a timeout", host.read("STATUS"))
         host.acknowledge()
         host.write("CONTROL", _RESET)
