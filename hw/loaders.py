@@ -538,7 +538,9 @@ class ActivationLoader(wiring.Component):
         # Requester.
         words = Signal(EXTENT_BITS)  # memory words
         beats = Signal(range(self.longest + 1), reset_less=True)
-        fill = Signal(EXTENT_BITS + 1, reset_less=True)  # memory words in the slot
+        fill = Signal(range(slot_words + 1), reset_less=True)  # memory words in the slot
+        filling = Signal(len(fill) + 1)
+        too_many = Signal(reset_less=True)
         fresh = first_at(body.first, self.fields.level)
         layout = data.StructLayout({"beats": len(beats), "fresh": 1})
         tags = fifo.SyncFIFO(width=layout.size, depth=4)
@@ -546,6 +548,7 @@ class ActivationLoader(wiring.Component):
         head = Signal(layout)
         waiting = Signal()
         m.d.comb += [
+            filling.eq(Mux(fresh, 0, fill) + words[: len(fill)]),
             words.eq((body.k + (items - 1)) >> (items - 1).bit_length()),
             tags.w_data.eq(Cat(beats, fresh)),
             head.eq(tags.r_data),
@@ -557,13 +560,14 @@ class ActivationLoader(wiring.Component):
             with m.State("IDLE"), m.If(self.body.valid):
                 m.d.sync += [
                     beats.eq(words << (pieces - 1).bit_length()),
-                    fill.eq(Mux(fresh, 0, fill) + words),
+                    fill.eq(filling),
+                    too_many.eq(words[len(fill) :].any() | (filling > slot_words)),
                 ]
                 m.next = "SLOT"
             with m.State("SLOT"):
                 m.d.comb += waiting.eq(1)
                 # The core stops then, whatever becomes of the block.
-                m.d.comb += self.operand_error.eq(fill > slot_words)
+                m.d.comb += self.operand_error.eq(too_many)
                 with m.If((~fresh | self.x_available) & tags.w_rdy):
                     m.d.comb += [tags.w_en.eq(1), self.x_take.eq(fresh)]
                     m.next = "REQUEST"

@@ -14,6 +14,7 @@ from lutcore.sim.rtl import CsrError, RtlModel, RtlProtocolError
 from lutcore.sw.errors import LutcoreError
 from lutcore.verif import (
     mutate_far,
+    mutate_loads,
     mutate_nests,
     mutate_programs,
     mutate_scenarios,
@@ -31,6 +32,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     *mutate_scenarios.SCENARIOS,
     *mutate_far.SCENARIOS,
     *mutate_nests.SCENARIOS,
+    *mutate_loads.SCENARIOS,
     *mutate_stops.SCENARIOS,
     *mutate_programs.SCENARIOS,
 )

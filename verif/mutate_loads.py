@@ -8,15 +8,49 @@ from collections.abc import Iterator
 import numpy as np
 
 from lutcore.hw.config import COLUMNS_MAX, CoreConfig
-from lutcore.hw.isa import Axis, Opcode, Token, Unit, decode, encode
+from lutcore.hw.csr import Region
+from lutcore.hw.isa import INSTRUCTION_BITS, Axis, Opcode, Token, Unit, decode, encode
 from lutcore.hw.loops import EXTENT_BITS
 from lutcore.sw.blocks import x_memory_bytes, x_slot_words
 from lutcore.sw.compile import Program, compile_layer
 from lutcore.verif.layers import draw_case
-from lutcore.verif.mutate_bench import Jobs
+from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
 from lutcore.verif.mutate_jobs import Job, altered_job
 
-__all__ = ["bodies_of_all_extents", "late_bias", "to_the_limit", "without_bias"]
+__all__ = ["SCENARIOS", "to_the_limit", "without_bias"]
+
+SCENARIOS: list[Scenario] = []
+
+
+@scenario(SCENARIOS, "loads")
+def _loads(bench: Bench) -> None:
+    """Each bit of the extents of what is loaded or stored; biases that come late."""
+    host = bench.host(latency=3)
+    for job in bench.jobs.once("loads", lambda: _extents(bench.jobs)):
+        host.run(job)
+    for latency in (60, 400):
+        host = bench.host(latency=latency, bandwidth=0.2)
+        for job in bench.jobs.once("late biases", lambda: _late_biases(bench.jobs, 4)):
+            host.run(job)
+
+
+def _extents(jobs: Jobs) -> list[Job]:
+    source, numbers = jobs.random("extents"), jobs.numbers("extents")
+    case = draw_case(source, numbers, jobs.config)
+    program = compile_layer(case.layer, jobs.config, case.rows)
+    x = program.pack_x(case.q, case.scale)
+    return [
+        altered_job(
+            program,
+            x,
+            source,
+            name,
+            words=words,
+            sizes={Region.PROGRAM: INSTRUCTION_BITS // 8 * len(words)},
+            length=len(words),
+        )
+        for name, words in _bodies(jobs.config)
+    ]
 
 
 _LOOPS = {
@@ -46,31 +80,31 @@ def _tokens() -> list[int]:
     return [encode(Opcode.TOKEN, counter=Token[f"{name}_FREE"], count=1) for name in "WSXB"]
 
 
-def bodies_of_all_extents(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
-    """A load or a store of a single body, with each bit of each extent; most are far too large."""
-    instructions = {
-        Unit.LDW: encode(Opcode.LDW, base=0, scale_level=0, bias_level=0),
-        Unit.LDX: encode(Opcode.LDX, base=0, level=0),
-        Unit.STY: encode(Opcode.STY, base=0),
+def _bodies(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
+    """Loads and stores whose first body has each bit of each extent; most are far too large."""
+    largest = (1 << EXTENT_BITS) - 1
+    units = {
+        Unit.LDW: (encode(Opcode.LDW, base=0, scale_level=0, bias_level=0), (Axis.N, Axis.K)),
+        Unit.LDX: (encode(Opcode.LDX, base=0, level=0), (Axis.K, Axis.N)),
+        Unit.STY: (encode(Opcode.STY, base=0), (Axis.N, Axis.R)),
     }
-    axes = {Unit.LDW: (Axis.N, Axis.K), Unit.LDX: (Axis.K,), Unit.STY: (Axis.N,)}
-    for unit, instruction in instructions.items():
-        for axis in axes[unit]:
-            for bit in range(EXTENT_BITS):
-                extent = 1 << bit
-                # Without results a row that is legal waits for ever.
-                if unit == Unit.STY and extent <= config.tiles:
-                    continue
-                # Groups are counted one by one: no progress for the other units meanwhile.
-                short = unit == Unit.LDW and axis == Axis.K and bit > 10
-                for group_size in {COLUMNS_MAX - 1, max(16, extent >> 12)} if short else (0,):
-                    layer = _layer(config) | ({"group_size": group_size} if group_size else {})
+    for unit, (instruction, axes) in units.items():
+        for axis, inner in (axes, axes[::-1]):
+            for extent in (1 << bit for bit in range(EXTENT_BITS)):
+                # Groups are counted one by one, while the other units make no progress.
+                layer = _layer(config) | {"group_size": max(16, extent >> 12)}
+                for total, step in (
+                    (extent, extent),
+                    (extent, largest),
+                    (min(extent + 1, largest), extent),
+                ):
                     yield (
-                        f"{unit.name} of {axis.name} = {extent}, groups of {group_size}",
+                        f"{unit.name}, {step} at once of {axis.name} = {total}",
                         [
                             *_tokens(),
                             encode(Opcode.LAYER, **layer),
-                            _LOOPS[unit](axis=axis, total=extent, step=extent),
+                            _LOOPS[unit](axis=axis, total=total, step=step),
+                            _LOOPS[unit](axis=inner, total=1, step=1),
                             instruction,
                             encode(Opcode.END),
                         ],
@@ -141,7 +175,11 @@ def without_bias(jobs: Jobs) -> Job:
     return altered_job(waiting, x, source, "no bias")
 
 
-def late_bias(jobs: Jobs, name: str) -> Job:
+def _late_biases(jobs: Jobs, count: int) -> list[Job]:
+    return [_late_bias(jobs, f"late bias {number}") for number in range(count)]
+
+
+def _late_bias(jobs: Jobs, name: str) -> Job:
     """A layer of one block whose biases come, with a second load, when FINAL waits for them."""
     source = jobs.random(name)
     program, x = _biased_tile(jobs, name, source)

@@ -23,12 +23,7 @@ from lutcore.verif.layers import Case, draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
 from lutcore.verif.mutate_host import Host
 from lutcore.verif.mutate_jobs import Job, altered_job, layer_job
-from lutcore.verif.mutate_loads import (
-    bodies_of_all_extents,
-    late_bias,
-    to_the_limit,
-    without_bias,
-)
+from lutcore.verif.mutate_loads import to_the_limit, without_bias
 from lutcore.verif.mutate_scenarios import check_reset_values
 
 __all__ = ["SCENARIOS"]
@@ -223,9 +218,6 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
     yield without_bias(jobs)
     for name, instructions in to_the_limit(jobs.config):
         yield another(name, instructions)
-    for number in range(4):
-        yield late_bias(jobs, f"late bias {number}")
-
     # Nobody takes the results, so that the units wait for each other to the first.
     yield another("no STY", [word for word in words if _unit_of(word) != Unit.STY])
 
@@ -245,27 +237,6 @@ def _unit_of(word: int) -> Unit | None:
     if instruction.opcode == Opcode.LOOP:
         return Unit(fields["unit"])
     return UNIT_OF.get(instruction.opcode)
-
-
-@scenario(SCENARIOS, "extents")
-def _extents(bench: Bench) -> None:
-    """Each bit of what is loaded at once, or stored; most of them the core must refuse."""
-
-    def make() -> list[Job]:
-        case = _full_case(bench.jobs)
-        program = compile_layer(case.layer, bench.config, case.rows)
-        x, source = program.pack_x(case.q, case.scale), bench.jobs.random("extents")
-        return [
-            altered_job(
-                program, x, source, name, words=words, length=len(words),
-                sizes={Region.PROGRAM: 16 * len(words)},
-            )
-            for name, words in bodies_of_all_extents(bench.config)
-        ]  # fmt: skip
-
-    host = bench.host(latency=3)
-    for job in bench.jobs.once("extents", make):
-        host.run(job)
 
 
 def _full_case(jobs: Jobs) -> Case:
