@@ -90,21 +90,26 @@ def _bodies(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
     }
     for unit, (instruction, axes) in units.items():
         for axis, inner in (axes, axes[::-1]):
+            other = _LOOPS[unit](axis=inner, total=1, step=1)
             for extent in (1 << bit for bit in range(EXTENT_BITS)):
                 # Groups are counted one by one, while the other units make no progress.
                 layer = _layer(config) | {"group_size": max(16, extent >> 12)}
-                for total, step in (
-                    (extent, extent),
-                    (extent, largest),
-                    (min(extent + 1, largest), extent),
-                ):
+                loop = functools.partial(_LOOPS[unit], axis=axis)
+                for what, nest in {
+                    "outside": [loop(total=extent, step=extent), other],
+                    "inside": [other, loop(total=extent, step=largest)],
+                    # The inner one splits what the outer one leaves, whatever its own total.
+                    "twice": [
+                        loop(total=min(extent + 1, largest), step=extent),
+                        loop(total=1, step=largest),
+                    ],
+                }.items():
                     yield (
-                        f"{unit.name}, {step} at once of {axis.name} = {total}",
+                        f"{unit.name} of {axis.name} = {extent}, {what}",
                         [
                             *_tokens(),
                             encode(Opcode.LAYER, **layer),
-                            _LOOPS[unit](axis=axis, total=total, step=step),
-                            _LOOPS[unit](axis=inner, total=1, step=1),
+                            *nest,
                             instruction,
                             encode(Opcode.END),
                         ],
@@ -180,7 +185,10 @@ def _late_biases(jobs: Jobs, count: int) -> list[Job]:
 
 
 def _late_bias(jobs: Jobs, name: str) -> Job:
-    """A layer of one block whose biases come, with a second load, when FINAL waits for them."""
+    """A layer of one block whose biases come, with a second load, when FINAL waits for them.
+
+    The codes come a second time, too, and into the same slot: not before they have been read.
+    """
     source = jobs.random(name)
     program, x = _biased_tile(jobs, name, source)
     load: list[int] = []
@@ -200,7 +208,7 @@ def _late_bias(jobs: Jobs, name: str) -> Job:
             behind = fields["base"] + 4 * jobs.config.lanes
             words += [encode(Opcode.LDW, **fields | {"base": behind}), with_bias]
         elif instruction.opcode == Opcode.END:
-            words += [*load, word]
+            words += [*_nothing(20), *load, word]
         else:
             words.append(word)
     late = dataclasses.replace(program, instructions=tuple(words))
@@ -209,11 +217,21 @@ def _late_bias(jobs: Jobs, name: str) -> Job:
     return job
 
 
+def _nothing(count: int) -> list[int]:
+    """Instructions that do nothing, but take a while."""
+    empty = _LOOPS[Unit.LDX](axis=Axis.K, total=0, step=1)
+    return [empty, encode(Opcode.LDX, base=0, level=0)] * count
+
+
 def _biased_tile(jobs: Jobs, name: str, source: random.Random) -> tuple[Program, bytes]:
     """A program of one tile, one block, and biases; and its activations."""
     config, numbers = jobs.config, jobs.numbers(name)
     case = draw_case(source, numbers, config, kind=("affine", 1), shape=(config.lanes, 8, 8))
     bias = numbers.standard_normal(config.lanes).astype(np.float32)
-    case = dataclasses.replace(case, layer=dataclasses.replace(case.layer, bias=bias))
+    # Sums of the size of the biases, so that these count.
+    layer = dataclasses.replace(
+        case.layer, bias=bias, offsets=None, scales=np.ones_like(case.layer.scales)
+    )
+    case = dataclasses.replace(case, layer=layer, scale=np.full_like(case.scale, 0.01))
     program = compile_layer(case.layer, config, case.rows)
     return program, program.pack_x(case.q, case.scale)
