@@ -181,7 +181,11 @@ def without_bias(jobs: Jobs) -> Job:
 
 
 def _late_biases(jobs: Jobs, count: int) -> list[Job]:
-    return [_late_bias(jobs, f"late bias {number}") for number in range(count)]
+    return [
+        make(jobs, f"{make.__name__} {number}")
+        for number in range(count)
+        for make in (_late_bias, _long_body)
+    ]
 
 
 def _late_bias(jobs: Jobs, name: str) -> Job:
@@ -213,6 +217,40 @@ def _late_bias(jobs: Jobs, name: str) -> Job:
             words.append(word)
     late = dataclasses.replace(program, instructions=tuple(words))
     job = altered_job(late, x, source, name)
+    assert job.good, f"{name} must end well, not with {job.cause!r}"
+    return job
+
+
+def _long_body(jobs: Jobs, name: str) -> Job:
+    """MMA of as many columns as a slot of weights has; activations are read several times."""
+    config, source, numbers = jobs.config, jobs.random(name), jobs.numbers(name)
+    columns = config.weight_words * config.step
+    # What the regions hold is taken for weights and activations as it comes.
+    case = draw_case(source, numbers, config, kind=("affine", 1), shape=(config.lanes, 2000, 8))
+    program = compile_layer(case.layer, config, 1)
+    nests = {
+        unit: [
+            encode(Opcode.LOOP, unit=unit, axis=axis, auto=0, total=total, step=total, stride=0)
+            for axis, total in ((Axis.N, 1), (Axis.R, 1), (Axis.K, columns))
+        ]
+        for unit in (Unit.LDW, Unit.MMA, Unit.STY)
+    }
+    x_words = x_slot_words(config) * (x_memory_bytes(config) * 8 // config.x_word_bits)
+    words = [
+        *_tokens(),
+        encode(Opcode.LAYER, **_layer(config) | {"group_size": 2 * config.step}),
+        _LOOPS[Unit.LDX](axis=Axis.K, total=x_words, step=x_words),
+        encode(Opcode.LDX, base=0, level=0),
+        *nests[Unit.LDW],
+        encode(Opcode.LDW, base=0, scale_level=0, bias_level=0),
+        *nests[Unit.MMA],
+        encode(Opcode.MMA, w_level=0, s_level=0, x_level=0, t_level=0),
+        *nests[Unit.STY][:2],
+        encode(Opcode.STY, base=0),
+        encode(Opcode.END),
+    ]
+    made = dataclasses.replace(program, instructions=tuple(words))
+    job = altered_job(made, program.pack_x(case.q[:1], case.scale[:1]), source, name)
     assert job.good, f"{name} must end well, not with {job.cause!r}"
     return job
 
