@@ -383,8 +383,10 @@ class CoreConfig:
 
 
 PRESETS: dict[str, CoreConfig] = {
-    # Fits an ECP5-85F: 2,048 weight-bit MACs per cycle.
+    # Fits an ECP5-85F: 2,048 weight-bit MACs per cycle, with scales for groups of 128.
     "default": CoreConfig(),
+    # The fastest for SmolLM2 in groups of 32 of those that fit an ECP5-85F, see docs/explore.md.
+    "groups32": CoreConfig(rows=4, lanes=16, scale_lanes=16),
     # The shape of the paper: two rows, 64 lanes, one symmetric table of four, multiplexers.
     "paper": CoreConfig(rows=2, lanes=64, group=4, depth=1, table_store="register"),
     # Small enough to read its Verilog and to simulate with any simulator.
