@@ -1,6 +1,6 @@
 """The demonstration: one layer of a real checkpoint, from its file to the generated RTL.
 
-``python -m lutcore.sw.demo [FOLDER]`` (or ``make demo``) takes ``blk.0.ffn_up.weight`` of
+``python -m lutcore.sw.demo [FOLDER [CONFIG]]`` (or ``make demo``) takes ``blk.0.ffn_up.weight`` of
 SmolLM2-135M and the activations that a real prompt gives it, compiles it for one row and for 16,
 runs both programs on the RTL, and compares the results bit for bit with the instruction-set
 simulator and the golden model. Exit status 1 says that they differ.
@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from lutcore.hw.config import PRESETS, CoreConfig
+from lutcore.hw.config import ConfigError, CoreConfig, load_config
 from lutcore.hw.export import describe
 from lutcore.sim.driver import RtlRun, run_on_iss, run_on_rtl
 from lutcore.sim.golden import golden, reference
@@ -188,7 +188,7 @@ def _timeline(case: Case) -> Run:
     return Run(case.title, case.run.cycles, units, _facts(case))
 
 
-def _write_all(folder: Path, workload: Workload, cases: Sequence[Case]) -> list[Path]:
+def _write_all(folder: Path, workload: Workload, cases: Sequence[Case], name: str) -> list[Path]:
     written = []
     for case in cases:
         program, text = folder / f"{case.name}.prog", folder / f"{case.name}.s"
@@ -205,7 +205,7 @@ def _write_all(folder: Path, workload: Workload, cases: Sequence[Case]) -> list[
         subtitle=workload.title,
         runs=[_timeline(case) for case in cases],
         notes=[
-            f"Measured on the generated RTL, configuration {CONFIG}, memory latency "
+            f"Measured on the generated RTL, configuration {name}, memory latency "
             f"{MEMORY_LATENCY} cycles, by python -m lutcore.sw.demo.",
             "Utilisation counts rows x N x K x bits over cycles x peak; the share of the bus "
             "counts each useful byte once.",
@@ -236,7 +236,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        The folder for what it leaves behind, made if missing. Default: those of the process.
+        The folder for what it leaves behind, made if missing, and the configuration, a preset or
+        a file. Default: those of the process.
 
     Returns
     -------
@@ -247,6 +248,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False)
     notes = Console(stderr=True, highlight=False)
     try:
+        name = arguments[1] if len(arguments) > 1 else CONFIG
+        config = load_config(name)
         folder = Path(arguments[0]) if arguments else FOLDER
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -258,7 +261,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             notes.print(f"No real model: {error}", markup=False)
             notes.print("Going on with a GENERATED layer; the figures are not those of a model.")
             workload = generated_workload()
-        config = PRESETS[CONFIG]
         write_file(folder / "lutcore.v", verilog_of(config))
         write_file(folder / "lutcore.json", json.dumps(describe(config), indent=2) + "\n")
         cases = [
@@ -271,8 +273,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 config,
             ),
         ]
-        written = _write_all(folder, workload, cases)
-    except LutcoreError as error:
+        written = _write_all(folder, workload, cases, name)
+    except (LutcoreError, ConfigError) as error:
         notes.print(f"lutcore: error: {' '.join(str(error).split())}", markup=False)
         return 2
     _print(console, workload, cases)

@@ -85,6 +85,12 @@ def test_a_folder_that_cannot_be_made_is_an_error(small, tmp_path, capsys):
     assert capsys.readouterr().err.startswith("lutcore: error: cannot make the folder")
 
 
+def test_an_unknown_configuration_is_an_error(small, tmp_path, capsys):
+    assert demo.main([str(tmp_path / "out"), "tinny"]) == 2
+    assert "'tinny' is neither a preset" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_generated_workload_is_the_same_every_time():
     first, second = demo.generated_workload(), demo.generated_workload()
     assert "GENERATED" in first.title and not first.real
