@@ -204,7 +204,15 @@ def _large_jobs(bench: Bench) -> list[Job]:
         # The least work per row tile: TABLE runs ahead of the units behind it.
         (config.lanes, config.step, 40 * config.rows, config.step, "affine", most, False),
         # Slots of the weights are full to the last word.
-        (config.tiles * config.lanes, 2 * columns, config.rows, 24, "affine", 1, False),
+        (
+            config.tiles * config.lanes,
+            2 * columns,
+            config.rows,
+            min(24, columns),
+            "affine",
+            1,
+            False,
+        ),
     )
     for n, k, rows, group_size, kind, bits, wide in shapes:
         groups = -(-k // group_size)
