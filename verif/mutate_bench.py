@@ -42,6 +42,10 @@ def scenario(collection: list[Scenario], name: str) -> Callable[[Any], Any]:
     return add
 
 
+#: Draws n, k and group size of a layer; None: any.
+_DrawShape = Callable[[random.Random], tuple[int, int, int] | None]
+
+
 class Jobs:
     """Jobs for a configuration, made when they are first asked for, from one seed.
 
@@ -71,14 +75,19 @@ class Jobs:
             self._made[name] = make()
         return self._made[name]
 
-    def layers(self, name: str, count: int) -> list[Job]:
-        """Random layers of all kinds."""
+    def layers(
+        self,
+        name: str,
+        count: int,
+        shape: _DrawShape = lambda source: None,
+    ) -> list[Job]:
+        """Random layers of all kinds, of any shape or of those that are drawn."""
 
         def make() -> list[Job]:
             source, numbers = self.random(name), self.numbers(name)
             made = []
             for index in range(count):
-                case = draw_case(source, numbers, self.config)
+                case = draw_case(source, numbers, self.config, shape=shape(source))
                 made.append(layer_job(case, self.config, source, f"{name} {index}"))
             return made
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.csr import Region
-from lutcore.hw.isa import Cause, words_to_bytes
+from lutcore.hw.isa import INSTRUCTION_BITS, Cause, words_to_bytes
 from lutcore.sim.golden import golden
 from lutcore.sim.iss import Iss, IssCounts
 from lutcore.sw.compile import compile_layer
@@ -23,7 +23,7 @@ from lutcore.sw.memory import MemoryMap, load
 from lutcore.sw.program import Program
 from lutcore.verif.layers import Case
 
-__all__ = ["GUARD", "Job", "altered_job", "layer_job", "sparse_memory"]
+__all__ = ["GUARD", "Job", "altered_job", "another_program", "layer_job", "sparse_memory"]
 
 #: Bytes before and behind each region that must stay as they are.
 GUARD = 256
@@ -156,6 +156,15 @@ def altered_job(
         counts=result.counts,
         written=-1,
     )
+
+
+def another_program(
+    program: Program, x: bytes, source: random.Random, name: str, words: Sequence[int]
+) -> Job:
+    """Other instructions, of which there are fewer or some more, with the same data."""
+    size = INSTRUCTION_BITS // 8 * len(words)
+    sizes = {Region.PROGRAM: size}
+    return altered_job(program, x, source, name, words=words, sizes=sizes, length=len(words))
 
 
 def _noise(source: random.Random, size: int) -> np.ndarray:

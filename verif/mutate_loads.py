@@ -8,14 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from lutcore.hw.config import COLUMNS_MAX, CoreConfig
-from lutcore.hw.csr import Region
-from lutcore.hw.isa import INSTRUCTION_BITS, Axis, Opcode, Token, Unit, decode, encode
+from lutcore.hw.isa import Axis, Opcode, Token, Unit, decode, encode
 from lutcore.hw.loops import EXTENT_BITS
 from lutcore.sw.blocks import x_memory_bytes, x_slot_words
 from lutcore.sw.compile import Program, compile_layer
 from lutcore.verif.layers import draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
-from lutcore.verif.mutate_jobs import Job, altered_job
+from lutcore.verif.mutate_jobs import Job, altered_job, another_program
 
 __all__ = ["SCENARIOS", "to_the_limit", "without_bias"]
 
@@ -40,16 +39,7 @@ def _extents(jobs: Jobs) -> list[Job]:
     program = compile_layer(case.layer, jobs.config, case.rows)
     x = program.pack_x(case.q, case.scale)
     return [
-        altered_job(
-            program,
-            x,
-            source,
-            name,
-            words=words,
-            sizes={Region.PROGRAM: INSTRUCTION_BITS // 8 * len(words)},
-            length=len(words),
-        )
-        for name, words in _bodies(jobs.config)
+        another_program(program, x, source, name, words) for name, words in _bodies(jobs.config)
     ]
 
 

@@ -8,8 +8,8 @@ from lutcore.hw.csr import CSRS, ID_VALUE, Control, Status
 from lutcore.hw.csr_file import MAP_VERSION
 from lutcore.hw.isa import ISA_VERSION
 from lutcore.sw.layer import Kind, QuantLayer
-from lutcore.verif.layers import Case, draw_case
-from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, every, scenario
+from lutcore.verif.layers import Case
+from lutcore.verif.mutate_bench import Bench, Scenario, every, scenario
 from lutcore.verif.mutate_host import Host
 from lutcore.verif.mutate_jobs import Job, layer_job
 
@@ -173,22 +173,17 @@ def _large(bench: Bench) -> None:
     for job in bench.jobs.once("large", lambda: _large_jobs(bench)):
         host.run(job, counters=True)
     host = bench.host(latency=30, bandwidth=0.3)
-    for job in bench.jobs.once("many blocks", lambda: _many_blocks(bench.jobs, 10)):
-        host.run(job)
-
-
-def _many_blocks(jobs: Jobs, count: int) -> list[Job]:
-    source, numbers = jobs.random("many blocks"), jobs.numbers("many blocks")
-    found = []
-    for index in range(count):
-        shape = (
-            source.randint(1, 2 * jobs.config.lanes),
+    lanes = bench.config.lanes
+    for job in bench.jobs.layers(
+        "many blocks",
+        10,
+        lambda source: (
+            source.randint(1, 2 * lanes),
             source.randint(100, 400),
             source.choice([10, 16, 33, 64]),
-        )
-        case = draw_case(source, numbers, jobs.config, shape=shape)
-        found.append(layer_job(case, jobs.config, source, f"many blocks {index}"))
-    return found
+        ),
+    ):
+        host.run(job)
 
 
 def _large_jobs(bench: Bench) -> list[Job]:

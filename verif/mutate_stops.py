@@ -22,7 +22,7 @@ from lutcore.sw.legal import check
 from lutcore.verif.layers import Case, draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
 from lutcore.verif.mutate_host import Host
-from lutcore.verif.mutate_jobs import Job, altered_job, layer_job
+from lutcore.verif.mutate_jobs import Job, altered_job, another_program, layer_job
 from lutcore.verif.mutate_loads import to_the_limit, without_bias
 from lutcore.verif.mutate_scenarios import check_reset_values
 
@@ -198,9 +198,7 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
             )
 
     def another(name: str, instructions: list[int]) -> Job:
-        count = len(instructions)
-        sizes = {Region.PROGRAM: 16 * count}
-        return altered_job(program, x, source, name, words=instructions, sizes=sizes, length=count)
+        return another_program(program, x, source, name, instructions)
 
     # Free slots are counted when all is idle, not while one is in use.
     for token in (Token[f"{name}_FREE"] for name in "WSXB"):
