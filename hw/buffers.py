@@ -5,7 +5,7 @@ follow it within the slot, because it only issues words that the loader has comp
 stream of a block without cutting it into small ones.
 """
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -66,13 +66,18 @@ class SlotBuffer(wiring.Component):
             read.addr.eq((self.read.slot << self.word_bits) | self.read.word),
             self.read.data.eq(read.data),
         ]
-        count = Signal(self.word_bits + 1)
-        slot = Signal()
+        # Once the slot is full it is so until the next one begins, whatever else is counted. Its
+        # reader takes a slot no sooner than it has begun, so that nothing here needs a reset.
+        count, full = Signal(self.word_bits, reset_less=True), Signal(reset_less=True)
+        slot = Signal(reset_less=True)
         with m.If(self.begin):
-            m.d.sync += [slot.eq(self.write_slot), count.eq(0)]
+            m.d.sync += [slot.eq(self.write_slot), count.eq(0), full.eq(0)]
         with m.Elif(self.done):
-            m.d.sync += count.eq(count + 1)
-        m.d.comb += [self.read.writer_slot.eq(slot), self.read.writer_count.eq(count)]
+            m.d.sync += [count.eq(count + 1), full.eq(full | count.all())]
+        m.d.comb += [
+            self.read.writer_slot.eq(slot),
+            self.read.writer_count.eq(Cat(count, full)),
+        ]
         return m
 
 

@@ -557,13 +557,14 @@ class ActivationLoader(wiring.Component):
             self.next_address.eq(body.address + (beats << beat_shift)),
         ]
         with m.FSM():
-            with m.State("IDLE"), m.If(self.body.valid):
+            with m.State("IDLE"):
                 m.d.sync += [
                     beats.eq(words << (pieces - 1).bit_length()),
-                    fill.eq(filling),
                     too_many.eq(words[len(fill) :].any() | (filling > slot_words)),
                 ]
-                m.next = "SLOT"
+                with m.If(self.body.valid):
+                    m.d.sync += fill.eq(filling)
+                    m.next = "SLOT"
             with m.State("SLOT"):
                 m.d.comb += waiting.eq(1)
                 # The core stops then, whatever becomes of the block.

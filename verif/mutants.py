@@ -7,6 +7,7 @@ and 0 selects none.
 """
 
 import json
+import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -58,9 +59,12 @@ _BUFFERS = ("weights_buffer", "scales_buffer", "biases_buffer", "activations_buf
 _NO_FAULTS = ("$meminit", "$meminit_v2", "$scopeinfo")
 #: The start value of a register is an attribute of the wire at its output, which a fault there
 #: would take off the register. A fault at its input and those at its readers serve as well.
-_REGISTERS = ("$dff", "$dffe", "$sdff", "$sdffe", "$sdffce")
-#: Resets of a memory's read port, which no memory here has: a pin of the cell, but no hardware.
-_NO_PINS = {("$memrd_v2", "ARST"), ("$memrd_v2", "SRST")}
+REGISTERS = ("$dff", "$dffe", "$sdff", "$sdffe", "$sdffce")
+#: Pins of Yosys's cells that are no hardware: resets of a memory's read port, which no memory here
+#: has, and the enable of each single bit that is written. What gives it to a word is another cell.
+_NO_PINS = {("$memrd_v2", "ARST"), ("$memrd_v2", "SRST"), ("$memwr_v2", "EN")}
+#: Rounds through which what is unused or constant spreads from module to module; more do nothing.
+_ROUNDS = 6
 
 
 @dataclass(frozen=True)
@@ -153,15 +157,17 @@ def read_netlist(verilog: str, folder: Path, top: str = "lutcore") -> Netlist:
         If Yosys refuses the design.
     """
     (folder / "design.v").write_text(verilog, encoding="utf-8")
-    # Little optimisation: what synthesis would simplify is still what the sources say. But resets
-    # and enables become pins of registers: as multiplexers they would be most of the design. And
-    # multiplexers between a value and none at all, of which `proc` makes one for each assignment in
-    # a case, are no hardware: no compiler of the netlist keeps them. Nor is a multiplexer of many
-    # inputs, two of which a fault could select at once: what then comes out is for its tree to say.
+    # Only what every synthesis leaves out is left out: a fault there is none in hardware. Resets
+    # and enables become pins of registers: as multiplexers they would be most of the design.
+    # Multiplexers between a value and none at all, of which `proc` makes one for each assignment in
+    # a case, are no hardware. Nor is a multiplexer of many inputs, two of which a fault could
+    # select at once: what then comes out is for its tree to say. Modules lose what the core does
+    # not use of them, such as the sizes of bodies in an axis that a unit has no interest in.
+    spread = "opt_hier; opt_muxtree; opt_reduce; opt_merge; opt_expr; opt_dff; opt_clean; "
     run_yosys(
         folder,
-        f"read_verilog design.v; hierarchy -check -top {top}; proc; "
-        "opt_expr -mux_undef; opt_merge; opt_expr; opt_dff; pmuxtree; opt_clean; "
+        f"read_verilog design.v; hierarchy -check -top {top}; proc; opt_expr -mux_undef; "
+        f"opt_merge; opt_expr; opt_dff; pmuxtree; opt_clean; {spread * _ROUNDS}"
         "write_rtlil netlist.il; write_json netlist.json",
     )
     modules = json.loads((folder / "netlist.json").read_text(encoding="utf-8"))["modules"]
@@ -177,7 +183,7 @@ def candidates(module_name: str, module: dict[str, Any]) -> Iterator[Mutant]:
         if cell["type"] in _NO_FAULTS:
             continue
         for port, bits in cell["connections"].items():
-            if port.endswith("CLK") or (cell["type"] in _REGISTERS and port == "Q"):
+            if port.endswith("CLK") or (cell["type"] in REGISTERS and port == "Q"):
                 continue
             if (cell["type"], port) in _NO_PINS:
                 continue
@@ -207,23 +213,23 @@ def sample(netlist: Netlist, units: Iterable[str], count: int, seed: int) -> lis
     """Draw `count` different faults from some units.
 
     Units get equal shares, then modules by the square root of their size, then nets, so that a wide
-    word does not hide the one-bit signals beside it.
+    word does not hide the one-bit signals beside it. What is drawn in a module depends on no other:
+    when the hardware changes, faults in what stays as it was are drawn again.
 
     Raises
     ------
     LutcoreError
         If there are not that many.
     """
-    rng = random.Random(f"{seed}/mutants")
     pools: dict[str, list[_Pool]] = {unit: [] for unit in units}
     for name, module in netlist.modules.items():
         unit = unit_of(name)
         if unit in pools:
-            pool = _Pool(list(candidates(name, module)))
-            if pool.size:
+            pool = _Pool(name, module, seed)
+            if pool.left:
                 pools[unit].append(pool)
     pools = {unit: found for unit, found in pools.items() if found}
-    total = sum(pool.size for found in pools.values() for pool in found)
+    total = sum(len(pool.left) for found in pools.values() for pool in found)
     if count > total:
         raise LutcoreError(
             f"the design has {total} faults in these units: count {count} is too many"
@@ -232,33 +238,41 @@ def sample(netlist: Netlist, units: Iterable[str], count: int, seed: int) -> lis
     turn = 0
     order = list(pools)
     while len(chosen) < count:
-        unit = order[turn % len(order)]
-        turn += 1
-        left = [pool for pool in pools[unit] if pool.size]
+        left = [pool for pool in pools[order[turn % len(order)]] if pool.left]
         if left:
-            (pool,) = rng.choices(left, [pool.size**0.5 for pool in left])
-            chosen.append(pool.take(rng))
+            chosen.append(min(left, key=lambda pool: pool.wait(turn)).left.pop())
+        turn += 1
     return chosen
 
 
 class _Pool:
-    """Faults of a module, by net."""
+    """Faults of a module, net by net; the next one is last in `left`."""
 
-    def __init__(self, mutants: Sequence[Mutant]) -> None:
-        self.size = len(mutants)
-        self.by_net: dict[str, list[Mutant]] = {}
-        for mutant in mutants:
-            net = mutant.signal.partition("[")[0] or f"{mutant.cell} {mutant.port}"
-            self.by_net.setdefault(net, []).append(mutant)
+    def __init__(self, name: str, module: dict[str, Any], seed: int) -> None:
+        self.name, self.seed = name, seed
+        # Yosys's own names have numbers that depend on the other modules.
+        numbers = {cell: number for number, cell in enumerate(module["cells"])}
+        by_net: dict[str, list[tuple[float, Mutant]]] = {}
+        for mutant in candidates(name, module):
+            cell = f"{mutant.cell_type} {numbers[mutant.cell]} {mutant.port}"
+            net = mutant.signal.partition("[")[0] or cell
+            lot = self._lot(f"{cell} {mutant.bit} {mutant.mode}")
+            by_net.setdefault(net, []).append((lot, mutant))
+        drawn = []
+        for net, found in by_net.items():
+            turns = enumerate(sorted(found, key=lambda item: item[0]))
+            drawn += [(turn, self._lot(net), mutant) for turn, (_, mutant) in turns]
+        drawn.sort(key=lambda item: item[:2], reverse=True)
+        self.left = [mutant for _, _, mutant in drawn]
+        self._weight = len(drawn) ** 0.5
 
-    def take(self, rng: random.Random) -> Mutant:
-        net = rng.choice(list(self.by_net))
-        mutants = self.by_net[net]
-        mutant = mutants.pop(rng.randrange(len(mutants)))
-        if not mutants:
-            del self.by_net[net]
-        self.size -= 1
-        return mutant
+    def _lot(self, what: object) -> float:
+        """A number in 0..1 that is random, and always the same."""
+        return random.Random(f"{self.seed}/{self.name}/{what}").random()
+
+    def wait(self, turn: int) -> float:
+        """Of all pools, that with the least is drawn from: in proportion to their weights."""
+        return -math.log(1 - self._lot(turn)) / self._weight
 
 
 def select_width(count: int) -> int:

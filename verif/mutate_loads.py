@@ -48,6 +48,11 @@ _LOOPS = {
 }
 
 
+def _whole(unit: Unit, total: int, *, axis: Axis) -> int:
+    """A loop of a single iteration."""
+    return encode(Opcode.LOOP, unit=unit, axis=axis, auto=0, total=total, step=total, stride=0)
+
+
 def _layer(config: CoreConfig) -> dict[str, int]:
     """LAYER of one plane and one group, without anything that is optional."""
     return {
@@ -58,16 +63,16 @@ def _layer(config: CoreConfig) -> dict[str, int]:
         "wide": 0,
         "bias": 0,
         "group_size": COLUMNS_MAX - 1,
-        "exponent": 0,
+        "exponent": -24,  # of float16
         "last_lanes": config.lanes,
         "last_rows": config.rows,
         "row_stride": 0,
     }
 
 
-def _tokens() -> list[int]:
-    """A free slot of each buffer."""
-    return [encode(Opcode.TOKEN, counter=Token[f"{name}_FREE"], count=1) for name in "WSXB"]
+def _tokens(count: int = 1) -> list[int]:
+    """Free slots of each buffer."""
+    return [encode(Opcode.TOKEN, counter=Token[f"{name}_FREE"], count=count) for name in "WSXB"]
 
 
 def _bodies(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
@@ -174,7 +179,7 @@ def _late_or_long(jobs: Jobs, count: int) -> list[Job]:
     return [
         make(jobs, f"{make.__name__} {number}")
         for number in range(count)
-        for make in (_late_bias, _long_body)
+        for make in (_late_bias, _late_scales, _long_body)
     ]
 
 
@@ -211,29 +216,55 @@ def _late_bias(jobs: Jobs, name: str) -> Job:
     return job
 
 
+def _late_scales(jobs: Jobs, name: str) -> Job:
+    """Two tiles with the same codes, but each with scales that come when SCALE waits for them."""
+    config, source = jobs.config, jobs.random(name)
+    group_size = config.step
+    room = _places(config) - config.x_header_words
+    groups = min(6, config.weight_words, config.scale_words // 4, room // group_size)
+    columns = group_size * groups
+    program, x = _data(jobs, name, source)
+    k = functools.partial(_whole, axis=Axis.K)
+    tiles = functools.partial(encode, Opcode.LOOP, axis=Axis.N, total=2, step=1, auto=0)
+    words = [
+        *_tokens(2),
+        encode(Opcode.LAYER, **_layer(config) | {"group_size": group_size, "last_rows": 1}),
+        k(Unit.LDX, _places(config)),
+        encode(Opcode.LDX, base=0, level=0),
+        _LOOPS[Unit.LDW](axis=Axis.N, total=2, step=1),
+        _LOOPS[Unit.LDW](axis=Axis.K, total=columns, step=columns),
+        # The codes of the second block go to a slot that nobody reads.
+        encode(Opcode.LDW, base=0, scale_level=2, bias_level=0),
+        tiles(unit=Unit.MMA, stride=0),
+        k(Unit.MMA, columns),
+        encode(Opcode.MMA, w_level=0, s_level=1, x_level=0, t_level=1),
+        tiles(unit=Unit.STY, stride=4 * config.lanes),
+        encode(Opcode.STY, base=0),
+        encode(Opcode.END),
+    ]
+    job = another_program(program, x, source, name, words)
+    assert job.good, f"{name} must end well, not with {job.cause!r}"
+    return job
+
+
 def _long_body(jobs: Jobs, name: str) -> Job:
     """MMA of as many columns as a slot of weights has; activations are read several times."""
-    config, source, numbers = jobs.config, jobs.random(name), jobs.numbers(name)
+    config, source = jobs.config, jobs.random(name)
     columns = config.weight_words * config.step
     # As short as the slot of the scales allows, but of whole steps.
     group_size = min(config.run, max(2, columns // (config.scale_words // 4)) * config.step)
-    # What the regions hold is taken for weights and activations as it comes.
-    case = draw_case(
-        source, numbers, config, kind=("affine", 1), shape=(config.lanes, max(2000, columns), 8)
-    )
-    program = compile_layer(case.layer, config, 1)
+    program, x = _data(jobs, name, source)
     nests = {
         unit: [
-            encode(Opcode.LOOP, unit=unit, axis=axis, auto=0, total=total, step=total, stride=0)
+            _whole(unit, total, axis=axis)
             for axis, total in ((Axis.N, 1), (Axis.R, 1), (Axis.K, columns))
         ]
         for unit in (Unit.LDW, Unit.MMA, Unit.STY)
     }
-    x_words = x_slot_words(config) * (x_memory_bytes(config) * 8 // config.x_word_bits)
     words = [
         *_tokens(),
-        encode(Opcode.LAYER, **_layer(config) | {"group_size": group_size}),
-        _LOOPS[Unit.LDX](axis=Axis.K, total=x_words, step=x_words),
+        encode(Opcode.LAYER, **_layer(config) | {"group_size": group_size, "last_rows": 1}),
+        _whole(Unit.LDX, _places(config), axis=Axis.K),
         encode(Opcode.LDX, base=0, level=0),
         *nests[Unit.LDW],
         encode(Opcode.LDW, base=0, scale_level=0, bias_level=0),
@@ -243,8 +274,27 @@ def _long_body(jobs: Jobs, name: str) -> Job:
         encode(Opcode.STY, base=0),
         encode(Opcode.END),
     ]
-    made = dataclasses.replace(program, instructions=tuple(words))
-    return altered_job(made, program.pack_x(case.q[:1], case.scale[:1]), source, name)
+    return another_program(program, x, source, name, words)
+
+
+def _data(jobs: Jobs, name: str, source: random.Random) -> tuple[Program, bytes]:
+    """A program with a lot of data, for others that take it as it comes."""
+    config, numbers = jobs.config, jobs.numbers(name)
+    columns = max(2000, config.weight_words * config.step, _places(config))
+    shape = (2 * config.lanes, columns, 8)
+    case = draw_case(source, numbers, config, kind=("affine", 1), shape=shape)
+    # Of any size the sums would be infinite, which hides most of what can be wrong with them.
+    small = dataclasses.replace(
+        case.layer, bias=None, offsets=None, scales=np.full_like(case.layer.scales, 0.01)
+    )
+    case = dataclasses.replace(case, layer=small, scale=np.full_like(case.scale, 0.01))
+    program = compile_layer(case.layer, config, 1)
+    return program, program.pack_x(case.q[:1], case.scale[:1])
+
+
+def _places(config: CoreConfig) -> int:
+    """Places of K for whose activations a slot has room."""
+    return x_slot_words(config) * (x_memory_bytes(config) * 8 // config.x_word_bits)
 
 
 def _nothing(count: int) -> list[int]:

@@ -20,11 +20,12 @@ from lutcore.sw.errors import LutcoreError
 from lutcore.verif.mutants import Mutant, Netlist, apply_script
 from lutcore.verif.mutate_invariant import find_invariant, never_differ
 from lutcore.verif.mutate_reach import Fact, unreachable
+from lutcore.verif.mutate_scope import Scope, scope_of
 
 __all__ = ["METHODS", "cut", "prove_equivalent"]
 
 #: Tried in this order.
-METHODS = ("module", "states", "reset", "design")
+METHODS = ("module", "states", "reset", "design", "neighbours")
 #: Seconds for the proof on one module.
 _TIMEOUT = 60
 
@@ -41,7 +42,7 @@ def prove_equivalent(
     mutant: Mutant,
     folder: Path,
     methods: Sequence[str] = METHODS,
-    facts: dict[str, list[Fact]] | None = None,
+    facts: dict[Scope, list[Fact]] | None = None,
 ) -> str | None:
     """Try to prove that a mutant does what the design does.
 
@@ -54,7 +55,7 @@ def prove_equivalent(
     methods
         Of `METHODS`.
     facts
-        Of each module, what is known of the states that it never gets into; added to.
+        Of each scope, what is known of the states that it never gets into; added to.
 
     Returns
     -------
@@ -63,17 +64,18 @@ def prove_equivalent(
     """
     (folder / "netlist.il").write_text(netlist.rtlil, encoding="utf-8")
     (folder / "fault.ys").write_text(apply_script([mutant], selected=False), encoding="utf-8")
-    written: bool | None = None
+    written: Scope | None = None
     facts = {} if facts is None else facts
     for method in methods:
-        whole = method == "design"
+        scope = scope_of(netlist, mutant.module, method)
+        if scope is None:
+            continue
         try:
-            if whole != written:
-                top = netlist.top if whole else mutant.module
+            if scope != written:
                 for name, fault in (("gold", ""), ("gate", "script fault.ys;")):
-                    _write_cut(folder, name, fault, top, flatten=whole)
-                written = whole
-            if _holds(method, mutant.module, folder, facts):
+                    _write_cut(folder, name, fault, scope)
+                written = scope
+            if _holds(method, scope, folder, facts):
                 return method
         except LutcoreError:
             # No proof by this method, for whatever reason: the fault remains under suspicion.
@@ -81,31 +83,29 @@ def prove_equivalent(
     return None
 
 
-def _holds(method: str, module: str, folder: Path, facts: dict[str, list[Fact]]) -> bool:
+def _holds(method: str, scope: Scope, folder: Path, facts: dict[Scope, list[Fact]]) -> bool:
     if method in ("module", "design"):
         return _agree(folder)
-    if module not in facts:
-        facts[module] = unreachable(folder)
-    if method == "states":
-        return find_invariant(folder, facts[module])
+    if scope not in facts:
+        facts[scope] = unreachable(folder)
+    if method != "reset":
+        return find_invariant(folder, facts[scope])
     # What has a reset of its own is in it from the cycle after the core's.
     ports = set(_INPUT.findall((folder / "gold.il").read_text(encoding="utf-8")))
-    return ports >= {"rst", "unit_reset"} and never_differ(folder, facts[module], ("rst",))
+    return ports >= {"rst", "unit_reset"} and never_differ(folder, facts[scope], ("rst",))
 
 
-def _write_cut(folder: Path, name: str, fault: str, top: str, *, flatten: bool) -> None:
+def _write_cut(folder: Path, name: str, fault: str, scope: Scope) -> None:
     """Write ``NAME.il``: the module, with the fault, cut."""
-    # Registers that nobody reads may differ: they are gone.
-    shape = "flatten; opt_clean; " if flatten else ""
     run_yosys(
         folder,
         # dffunmap: what a register holds next is one value, whatever its pins say.
-        f"read_rtlil netlist.il; {fault} hierarchy -top {top}; {shape}"
+        f"read_rtlil netlist.il; {fault} hierarchy -top {scope.top}; {scope.script}"
         "dffunmap; memory_collect; write_rtlil whole.il; write_json whole.json",
     )
     text = (folder / "whole.il").read_text(encoding="utf-8")
-    module = json.loads((folder / "whole.json").read_text(encoding="utf-8"))["modules"][top]
-    content = cut(text, top, module, name)
+    modules = json.loads((folder / "whole.json").read_text(encoding="utf-8"))["modules"]
+    content = cut(text, scope.top, modules[scope.top], name)
     (folder / f"{name}.il").write_text(content, encoding="utf-8")
 
 

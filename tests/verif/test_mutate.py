@@ -31,7 +31,7 @@ from lutcore.verif.mutate import Regression, Verdict
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario
 from lutcore.verif.mutate_campaign import Campaign, Request, units_of
 from lutcore.verif.mutate_nests import deepened
-from lutcore.verif.mutate_proof import prove_equivalent
+from lutcore.verif.mutate_proof import METHODS, prove_equivalent
 
 # Reads a word of memory at ADDRESS (register 0x10), counts it up and writes it 64 bytes further.
 # `slow` makes it take one cycle more, `chosen` has a redundant term.
@@ -181,6 +181,19 @@ def test_samples_repeat_and_do_not_repeat_a_fault(netlist: Netlist) -> None:
     assert all(m.port != "CLK" and m.signal != "aclk" for m in all_of(netlist, "core"))
     with pytest.raises(LutcoreError, match=r"has \d+ faults .* 100000 is too many"):
         sample(netlist, ["scale"], 100_000, 0)
+
+
+def test_what_is_drawn_in_a_module_depends_on_no_other(netlist: Netlist, tmp_path: Path) -> None:
+    """Yosys numbers its cells through the whole design."""
+    scale, rest = DESIGN.split("endmodule\n", 1)
+    more = rest.replace("word[31] & word[30]", "word[31] & word[30] & word[29]")
+    changed = read_netlist(f"{more}{scale}endmodule\n", tmp_path)
+    assert changed.modules[SCALE]["cells"].keys() != netlist.modules[SCALE]["cells"].keys()
+    before, after = (
+        [(m.cell_type, m.port, m.bit, m.mode) for m in sample(design, ["scale"], 60, 3)]
+        for design in (netlist, changed)
+    )
+    assert before == after
 
 
 def test_units() -> None:
@@ -338,6 +351,39 @@ def test_proof_knows_the_states_that_are_not_reached(tmp_path: Path) -> None:
     assert prove_equivalent(netlist, twice, tmp_path, ["reset"], facts) == "reset"
     once = at("$reduce_or", "A", "unit_reset", "const0")
     assert prove_equivalent(netlist, once, tmp_path, ["reset"], facts) is None
+
+
+APART = r"""
+module \lutcore.count (input clk, input go, output reg [1:0] count = 0);
+  always @(posedge clk) if (count != 0) count <= count - 1; else if (go) count <= 2;
+endmodule
+module \lutcore.use (input clk, input [1:0] count, output reg odd = 0, output reg some = 0);
+  always @(posedge clk) begin odd <= (count == 3); some <= (count != 0); end
+endmodule
+module lutcore(input clk, input go, output odd, output some);
+  wire [1:0] count;
+  \lutcore.count counter (.clk(clk), .go(go), .count(count));
+  \lutcore.use user (.clk(clk), .count(count), .odd(odd), .some(some));
+endmodule
+"""
+
+
+def test_proof_knows_what_a_neighbour_never_does(tmp_path: Path) -> None:
+    """One module never counts to 3, which another one asks for."""
+    netlist = read_netlist(APART, tmp_path)
+
+    def at(cell_type: str, mode: str) -> Mutant:
+        return next(
+            m
+            for m in candidates("lutcore.use", netlist.modules["lutcore.use"])
+            if (m.cell_type, m.port, m.mode) == (cell_type, "Y", mode)
+        )
+
+    odd = at("$eq", "const0")
+    assert prove_equivalent(netlist, odd, tmp_path, METHODS[:-1]) is None
+    assert prove_equivalent(netlist, odd, tmp_path) == "neighbours"
+    assert prove_equivalent(netlist, at("$eq", "const1"), tmp_path) is None
+    assert prove_equivalent(netlist, at("$reduce_bool", "const1"), tmp_path) is None
 
 
 def test_deep_nests_do_the_same() -> None:
