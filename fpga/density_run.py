@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lutcore.fpga import density, density_report
 from lutcore.fpga.density import SIZES, Contender, Score, Size, Workload
 from lutcore.hw.config import PRESETS
 from lutcore.sw.files import write_file
+from lutcore.sw.progress import progress
 
 if TYPE_CHECKING:
     from lutcore.fpga.claims import Claim
@@ -76,14 +76,13 @@ def _claims(scores: Sequence[Score], jobs: int, liberty: Path | None) -> "list[C
     from lutcore.fpga.claims import claims_table, measure, units, widths
 
     work = scores[0].contender.workload
-    with _progress() as progress:
-        task = progress.add_task("The paper's claims: synthesising", total=len(units()))
+    with progress("The paper's claims: synthesising", len(units())) as bar:
         found = measure(
             work.activation,
             jobs=jobs,
             liberty=liberty,
             bits=work.bits,
-            done=lambda: progress.advance(task),
+            done=bar.advance,
         )
     typer.echo(claims_table(found, work), nl=False)
     by_width = list(widths(scores))
@@ -137,21 +136,8 @@ def _form(contender: Contender) -> tuple[str, str, bool]:
 
 
 def _score(some: list[Contender], title: str, jobs: int, liberty: Path | None) -> list[Score]:
-    with _progress() as progress:
-        task = progress.add_task(title, total=len(some))
-        return density.score_all(
-            some, jobs=jobs, liberty=liberty, done=lambda _: progress.advance(task)
-        )
-
-
-def _progress() -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    with progress(title, len(some)) as bar:
+        return density.score_all(some, jobs=jobs, liberty=liberty, done=lambda _: bar.advance())
 
 
 def _write(

@@ -1,14 +1,11 @@
 """One sweep from the command line: from names and files to tables and files."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lutcore.fpga import explore
 from lutcore.fpga.explore_budget import Budget, device
@@ -19,6 +16,7 @@ from lutcore.fpga.explore_space import candidates, default_space, load_space, pa
 from lutcore.fpga.workload import load_workload
 from lutcore.sw.errors import LutcoreError
 from lutcore.sw.files import write_file
+from lutcore.sw.progress import progress
 
 __all__ = ["EmptyError", "Session"]
 
@@ -68,8 +66,8 @@ class Session:
     def score(self) -> None:
         """Do or find all the work."""
         configs = self._points.configs
-        with _bar(f"Scoring {len(configs)} configurations") as progress:
-            self._sweep = explore.sweep(configs, self._settings, self._runner, progress)
+        with progress(f"Scoring {len(configs)} configurations") as bar:
+            self._sweep = explore.sweep(configs, self._settings, self._runner, bar.update)
         if not self._sweep.points:
             reason = next(iter(self._sweep.failed))
             raise EmptyError(f"no configuration can be scored: {reason}")
@@ -80,9 +78,9 @@ class Session:
     def verify(self) -> None:
         """Synthesise the front whole."""
         best = self._report.best
-        with _bar(f"Synthesising {len(best)} whole cores") as progress:
+        with progress(f"Synthesising {len(best)} whole cores") as bar:
             found = explore.verify(
-                [row.point for row in best], self._settings, self._runner, progress
+                [row.point for row in best], self._settings, self._runner, bar.update
             )
         verified = {row.number: area for row, area in zip(best, found, strict=True)}
         rows = (replace(row, verified=verified.get(row.number)) for row in self._report.rows)
@@ -139,16 +137,3 @@ class Session:
             yield f"{times} cannot be built: {reason}"
         for reason, times in found.failed.items():
             yield f"{times} cannot be scored: {reason}"
-
-
-@contextmanager
-def _bar(text: str) -> Iterator[Callable[[int, int], None]]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(text, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -66,10 +66,10 @@ class SlotBuffer(wiring.Component):
             read.addr.eq((self.read.slot << self.word_bits) | self.read.word),
             self.read.data.eq(read.data),
         ]
-        # Once the slot is full it is so until the next one begins, whatever else is counted. Its
-        # reader takes a slot no sooner than it has begun, so that nothing here needs a reset.
-        count, full = Signal(self.word_bits, reset_less=True), Signal(reset_less=True)
-        slot = Signal(reset_less=True)
+        # Once the slot is full it is so until the next one begins, whatever else is counted. After a
+        # reset it is empty: what is left of another program must not be read.
+        count, full = Signal(self.word_bits), Signal()
+        slot = Signal()
         with m.If(self.begin):
             m.d.sync += [slot.eq(self.write_slot), count.eq(0), full.eq(0)]
         with m.Elif(self.done):

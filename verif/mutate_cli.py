@@ -62,9 +62,9 @@ def mutate(
     The exit status is 0 if no fault survived, 1 if one did, 2 if the campaign could not be run.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from lutcore.sw.files import write_file
+    from lutcore.sw.progress import progress
     from lutcore.verif import mutate_report
     from lutcore.verif.configurations import configuration
     from lutcore.verif.mutate_campaign import SMALL_CORE, Request, run_campaign
@@ -79,20 +79,9 @@ def mutate(
         prove=prove,
         source=source,
     )
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     # No thread of its own may refresh it: the processes that judge are forks of this one.
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
-        task = bar.add_task("mutate", total=None)
-
-        def show(step: str, done: int, of: int) -> None:
-            bar.update(task, description=step, completed=done, total=of or None, refresh=True)
-            # A log gets a line for every step and tenth of it, instead of a bar that moves.
-            if not bar.console.is_terminal and done * 10 // max(of, 1) != (done - 1) * 10 // max(
-                of, 1
-            ):
-                bar.console.print(f"{step}: {done} of {of}" if of else step)
-
-        campaign = run_campaign(request, show)
+    with progress("mutate", live=False) as bar:
+        campaign = run_campaign(request, lambda step, done, of: bar.update(done, of, step))
     Console().print(mutate_report.table(campaign))
     for line in mutate_report.lines(campaign):
         typer.echo(line)

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
 from lutcore.sw.errors import LutcoreError
 from lutcore.sw.files import write_file
+from lutcore.sw.progress import progress
 from lutcore.verif.prove_job import RESULT, Outcome
 from lutcore.verif.prove_model import Property
 from lutcore.verif.prove_registry import PROPERTIES
@@ -88,16 +87,7 @@ def prove(
     """Run properties and their twins, ``jobs`` at a time; ``report`` is called as each is done."""
     outcomes: dict[tuple[str, bool], Outcome] = {}
     results: dict[str, Result] = {}
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=_stderr(),
-        transient=True,
-    )
-    with progress, ThreadPoolExecutor(jobs) as pool:
-        task = progress.add_task("Proving", total=2 * len(proofs))
+    with progress("Proving", 2 * len(proofs)) as bar, ThreadPoolExecutor(jobs) as pool:
         futures = {
             pool.submit(_job, proof, twin, folder / proof.name / ("twin" if twin else "holds")): (
                 proof,
@@ -109,18 +99,12 @@ def prove(
         for future in as_completed(futures):
             proof, twin = futures[future]
             outcomes[proof.name, twin] = future.result()
-            progress.advance(task)
+            bar.advance()
             if (proof.name, not twin) in outcomes:
                 result = Result(proof, outcomes[proof.name, False], outcomes[proof.name, True])
                 results[proof.name] = result
                 report(result)
     return [results[proof.name] for proof in proofs]
-
-
-def _stderr():
-    from rich.console import Console
-
-    return Console(stderr=True)
 
 
 def _job(proof: Property, twin: bool, folder: Path) -> Outcome:

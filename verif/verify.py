@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
 from lutcore.sw.errors import LutcoreError
 from lutcore.sw.files import OutputError
+from lutcore.sw.progress import progress
 from lutcore.verif.bench import Bench
 from lutcore.verif.benches import BENCHES
 from lutcore.verif.configurations import configuration
@@ -176,15 +174,12 @@ def _complete_benches(results: Iterable[JobResult]) -> set[str]:
 
 
 def _run(jobs: list[Job], parallel: int) -> list[JobResult]:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
-        task = progress.add_task("Verifying", total=len(jobs))
+    with progress("Verifying", len(jobs)) as bar:
 
         def report(result: JobResult) -> None:
-            progress.advance(task)
+            bar.advance()
             for outcome in result.failures:
                 where = f"{result.job.settings.unit} on {result.job.config_name}"
-                progress.console.print(f"[red]FAILED[/] {where}: {outcome.name}", highlight=False)
+                bar.print(f"[red]FAILED[/] {where}: {outcome.name}")
 
         return run_jobs(jobs, parallel, report)
