@@ -103,9 +103,9 @@ def _bias_buffer(config: CoreConfig) -> SlotBuffer:
 
 def _x_buffer(config: CoreConfig) -> SlotBuffer:
     return SlotBuffer(
-        width=max(config.bus_width, config.x_word_bits),
+        width=config.x_memory_bits,
         piece=config.bus_width,
-        slot_words=TableUnit(config).reader.slot_words,
+        slot_words=config.x_slot_words,
     )
 
 
@@ -119,9 +119,8 @@ def _ldw(config: CoreConfig) -> WeightLoader:
 
 
 def _ldx(config: CoreConfig) -> ActivationLoader:
-    words = TableUnit(config).reader.slot_words
-    width = max(config.bus_width, config.x_word_bits)
-    return ActivationLoader(config, write=write_signature(width, config.bus_width, words))
+    write = write_signature(config.x_memory_bits, config.bus_width, config.x_slot_words)
+    return ActivationLoader(config, write=write)
 
 
 _TABLES = "group activation table_store table_form ternary"

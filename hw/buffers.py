@@ -66,8 +66,8 @@ class SlotBuffer(wiring.Component):
             read.addr.eq((self.read.slot << self.word_bits) | self.read.word),
             self.read.data.eq(read.data),
         ]
-        # Once the slot is full it is so until the next one begins, whatever else is counted. After a
-        # reset it is empty: what is left of another program must not be read.
+        # A full slot is full until the next one begins, whatever else is counted. After a reset it
+        # is empty: what is left of another program must not be read.
         count, full = Signal(self.word_bits), Signal()
         slot = Signal()
         with m.If(self.begin):
@@ -109,10 +109,10 @@ class BufferReader(wiring.Component):
         The item read; held until taken.
     """
 
-    def __init__(self, *, width: int, item_bits: int, slot_items: int) -> None:
+    def __init__(self, *, width: int, item_bits: int, slot_words: int) -> None:
         self.per_word = width // item_bits
         self.item_bits = item_bits
-        self.slot_words = max(2, slot_items // self.per_word)
+        self.slot_words = slot_words
         self.port_signature = read_signature(width, self.slot_words)
         word_bits = max(1, (self.slot_words - 1).bit_length())
         super().__init__(

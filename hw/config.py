@@ -344,6 +344,26 @@ class CoreConfig:
         return max(8, ceil_pow2(self.rows * self.depth * self.activation_bits))
 
     @property
+    def x_memory_bits(self) -> int:
+        """Bits of a memory word of the activation buffer: a beat, or one of its words."""
+        return max(self.bus_width, self.x_word_bits)
+
+    @property
+    def x_memory_bytes(self) -> int:
+        """The same in bytes."""
+        return self.x_memory_bits // 8
+
+    @property
+    def x_items(self) -> int:
+        """Words of the activation buffer in a memory word."""
+        return self.x_memory_bits // self.x_word_bits
+
+    @property
+    def x_slot_words(self) -> int:
+        """Memory words in a slot of the activation buffer, at least two."""
+        return max(2, self.x_words // self.x_items)
+
+    @property
     def x_header_words(self) -> int:
         """Words before the activations of a block: the rows' scales, 32 bits each."""
         return ceil_div(self.rows * 32, self.x_word_bits)

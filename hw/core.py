@@ -54,14 +54,14 @@ class _Engine(wiring.Component):
         self.config = config
         beat = config.bus_width
         self.fetch = Fetch(config)
-        self.table = table = TableUnit(config)
+        self.table = TableUnit(config)
         self.scale = scale = ScaleUnit(config)
         self.final = final = FinalUnit(config)
         self.store = StoreUnit(config)
         scale_write = write_signature(scale.word_bits, beat, scale.slot_words)
         bias_write = write_signature(final.bias_width, beat, final.bias_slot_words)
         self.ldw = WeightLoader(config, scale_write=scale_write, bias_write=bias_write)
-        x_write = write_signature(max(beat, config.x_word_bits), beat, table.reader.slot_words)
+        x_write = write_signature(config.x_memory_bits, beat, config.x_slot_words)
         self.ldx = ActivationLoader(config, write=x_write)
         # Of the clients of the read master in their order, and of the write master.
         self.requesters = {
@@ -153,7 +153,7 @@ class _Engine(wiring.Component):
             ),
             "scales": (ldw.scales, scale.buffer, scale.word_bits, beat, scale.slot_words),
             "biases": (ldw.biases, final.bias, final.bias_width, beat, final.bias_slot_words),
-            "activations": (ldx.buffer, table.buffer, ldx.word_bits, beat, table.reader.slot_words),
+            "activations": (ldx.buffer, table.buffer, cfg.x_memory_bits, beat, cfg.x_slot_words),
         }
         for name, (writer, reader, width, piece, words) in buffers.items():
             buffer = SlotBuffer(width=width, piece=piece, slot_words=words)

@@ -505,11 +505,8 @@ class ActivationLoader(wiring.Component):
 
     def __init__(self, config: CoreConfig, *, write: wiring.Signature) -> None:
         self.config = config
-        self.word_bits = max(config.bus_width, config.x_word_bits)
-        self.items = self.word_bits // config.x_word_bits  # x words per memory word
-        self.pieces = self.word_bits // config.bus_width  # beats per memory word
-        self.slot_words = max(2, config.x_words // self.items)
-        self.longest = self.slot_words * self.pieces  # a slot
+        self.pieces = config.x_memory_bits // config.bus_width  # beats per memory word
+        self.longest = config.x_slot_words * self.pieces  # a slot
         super().__init__(
             {
                 "fields": In(INSTRUCTIONS[Opcode.LDX].layout),
@@ -532,7 +529,7 @@ class ActivationLoader(wiring.Component):
         m = Module()
         cfg = self.config
         body = self.body.payload
-        items, pieces, slot_words = self.items, self.pieces, self.slot_words
+        items, pieces, slot_words = cfg.x_items, self.pieces, cfg.x_slot_words
         beat_shift = (cfg.beat_bytes - 1).bit_length()
 
         # Requester.

@@ -308,9 +308,9 @@ class TableUnit(wiring.Component):
     def __init__(self, config: CoreConfig) -> None:
         self.config = config
         self.reader = BufferReader(
-            width=max(config.bus_width, config.x_word_bits),
+            width=config.x_memory_bits,
             item_bits=config.x_word_bits,
-            slot_items=config.x_words,
+            slot_words=config.x_slot_words,
         )
         self.fill = TableFill(config)
         super().__init__(

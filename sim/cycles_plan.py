@@ -11,7 +11,7 @@ import numpy as np
 
 from lutcore.hw.config import COLUMNS_MAX, CoreConfig, ceil_div
 from lutcore.hw.isa import INSTRUCTION_BITS
-from lutcore.sw.blocks import BlockFormat, x_memory_bytes, x_memory_words
+from lutcore.sw.blocks import BlockFormat, x_memory_words
 from lutcore.sw.compile import CompileError, _Nests
 from lutcore.sw.layer import MAX_BITS, TERNARY_BITS, QuantLayer
 from lutcore.sw.memory import ALIGNMENT
@@ -257,14 +257,14 @@ class Plan:
     @cached_property
     def x_beats(self) -> int:
         """Beats of a memory word of activations."""
-        return x_memory_bytes(self.config) // self.config.beat_bytes
+        return self.config.x_memory_bytes // self.config.beat_bytes
 
     @cached_property
     def bases(self) -> tuple[int, int, int]:
         """Addresses of weights, activations and results, as `MemoryMap` lays them out."""
         weights = _aligned(self.instructions * _INSTRUCTION_BYTES)
         activations = weights + _aligned(self.tiling.image_bytes(bias=self.shape.bias))
-        x_bytes = self.row_tiles * self.row_tile_words * x_memory_bytes(self.config)
+        x_bytes = self.row_tiles * self.row_tile_words * self.config.x_memory_bytes
         return weights, activations, activations + _aligned(x_bytes)
 
     @property

@@ -15,7 +15,7 @@ from lutcore.sim.iss_math import (
     multiply,
     words_of_codes,
 )
-from lutcore.sw.blocks import BlockFormat, x_memory_bytes, x_slot_words
+from lutcore.sw.blocks import BlockFormat
 from lutcore.sw.flow import Flow
 from lutcore.sw.flow_slots import slices
 
@@ -39,7 +39,7 @@ class Contents:
         )
         self.scales = np.zeros((SLOTS, config.scale_words, config.scale_lanes), np.uint16)
         self.biases = np.zeros((SLOTS, config.bias_words), np.uint32)
-        self.activations = np.zeros((SLOTS, x_slot_words(config), x_memory_bytes(config)), np.uint8)
+        self.activations = np.zeros((SLOTS, config.x_slot_words, config.x_memory_bytes), np.uint8)
         self.sums = [Sums(config) for _ in range(SLOTS)]
 
 

@@ -9,22 +9,12 @@ from dataclasses import dataclass
 from lutcore.hw import ternary
 from lutcore.hw.config import CoreConfig, ceil_div
 
-__all__ = ["BlockFormat", "x_memory_bytes", "x_memory_words", "x_slot_words"]
-
-
-def x_memory_bytes(config: CoreConfig) -> int:
-    """Bytes of a memory word of the activation buffer: a beat, or one activation word."""
-    return max(config.bus_width, config.x_word_bits) // 8
+__all__ = ["BlockFormat", "x_memory_words"]
 
 
 def x_memory_words(config: CoreConfig, words: int) -> int:
     """Memory words that a block of `words` activation words takes, header included."""
-    return ceil_div(words * config.x_word_bits // 8, x_memory_bytes(config))
-
-
-def x_slot_words(config: CoreConfig) -> int:
-    """Memory words in a slot of the activation buffer, at least two."""
-    return max(2, config.x_words * config.x_word_bits // 8 // x_memory_bytes(config))
+    return ceil_div(words, config.x_items)
 
 
 @dataclass(frozen=True)

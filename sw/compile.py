@@ -7,7 +7,7 @@ import numpy as np
 
 from lutcore.hw.config import COLUMNS_MAX, CoreConfig, ceil_div
 from lutcore.hw.isa import INSTRUCTIONS, Axis, Opcode, Token, Unit, encode
-from lutcore.sw.blocks import BlockFormat, x_memory_bytes, x_memory_words, x_slot_words
+from lutcore.sw.blocks import BlockFormat, x_memory_words
 from lutcore.sw.errors import LayerError, LutcoreError
 from lutcore.sw.layer import QuantLayer
 from lutcore.sw.pack import encode_scales, pack_weights
@@ -208,7 +208,7 @@ class _Nests:
             chunks = ceil_div(row_tiles, self.config.sum_words // sums)
             self.row_chunk = ceil_div(row_tiles, chunks)
         self.row_tile_words = tiling.row_tile_memory_words()
-        self.resident = row_tiles * self.row_tile_words <= x_slot_words(self.config)
+        self.resident = row_tiles * self.row_tile_words <= self.config.x_slot_words
 
     def _k_steps(self) -> list[int]:
         """Places in the first block of each loop over K, outermost first."""
@@ -234,7 +234,7 @@ class _Nests:
         """Load each block once (resident), or as often as MMA comes to it, in its order."""
         nest = _Nest(Unit.LDX)
         total = self._x_words(self.tiling.places)
-        memory_bytes = x_memory_bytes(self.config)
+        memory_bytes = self.config.x_memory_bytes
         row_stride = self.row_tile_words * memory_bytes
         if self.resident:
             nest.loop(Axis.R, self.row_tiles, 1, None)

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from lutcore.hw.config import SLOTS, CoreConfig
-from lutcore.sw.blocks import BlockFormat, x_slot_words
+from lutcore.sw.blocks import BlockFormat
 
 __all__ = ["Owner", "Slots", "buffers", "slices"]
 
@@ -72,7 +72,7 @@ def buffers(config: CoreConfig) -> dict[str, Slots]:
     return {
         "W": Slots("weight", config.weight_words),
         "S": Slots("scale", config.scale_words),
-        "X": Slots("activation", x_slot_words(config)),
+        "X": Slots("activation", config.x_slot_words),
         "B": Slots("bias", config.bias_words),
     }
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from lutcore.hw.config import SLOTS, ceil_div
 from lutcore.hw.csr import Region
 from lutcore.hw.isa import Cause
-from lutcore.sw.blocks import x_memory_bytes, x_memory_words, x_slot_words
+from lutcore.sw.blocks import x_memory_words
 from lutcore.sw.flow_base import Halt, Layer, Move, Nest, Steps
 from lutcore.sw.flow_slots import slices
 
@@ -118,7 +118,7 @@ def _fill(
 def load_activations(flow: "Flow", number: int, fields: dict[str, int], nest: Nest) -> Steps:
     """LDX."""
     config, slots = flow.config, flow.buffers["X"]
-    width, room = x_memory_bytes(config), x_slot_words(config)
+    width, room = config.x_memory_bytes, config.x_slot_words
     turn = cycle(range(SLOTS))
     sink = _Sink(flow)
     fill = slot = 0

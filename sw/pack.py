@@ -10,7 +10,7 @@ import numpy as np
 from lutcore.hw.config import ceil_div
 from lutcore.hw.float32 import row_scale_encode
 from lutcore.hw.ternary import GROUP, INDEX_BITS, index_of
-from lutcore.sw.blocks import BlockFormat, x_memory_bytes, x_memory_words
+from lutcore.sw.blocks import BlockFormat, x_memory_words
 from lutcore.sw.errors import LayerError
 from lutcore.sw.layer import QuantLayer
 from lutcore.sw.tiling import Tiling
@@ -254,7 +254,7 @@ def pack_activations(q: np.ndarray, row_scale: np.ndarray, tiling: Tiling) -> by
     for start, stop in tiling.k_blocks():
         words = _activation_words(tiles[:, :, form.columns(start) : form.columns(stop)], form)
         block = np.concatenate([header_bytes, words], axis=1)
-        size = x_memory_words(config, form.x_words(stop - start)) * x_memory_bytes(config)
+        size = x_memory_words(config, form.x_words(stop - start)) * config.x_memory_bytes
         blocks.append(np.pad(block, ((0, 0), (0, size - block.shape[1]))))
     return np.concatenate(blocks, axis=1).tobytes()
 

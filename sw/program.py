@@ -20,7 +20,7 @@ import numpy as np
 
 from lutcore.hw.config import CoreConfig, ceil_div
 from lutcore.hw.isa import INSTRUCTION_BITS, ISA_VERSION, words_to_bytes
-from lutcore.sw.blocks import BlockFormat, x_memory_bytes
+from lutcore.sw.blocks import BlockFormat
 from lutcore.sw.errors import ActivationError, LutcoreError
 from lutcore.sw.layer import TERNARY_BITS, Kind
 from lutcore.sw.legal import check
@@ -142,7 +142,7 @@ class Program:
     def x_bytes(self) -> int:
         """Bytes of the activation image."""
         words = self.row_tiles * self.tiling.row_tile_memory_words()
-        return words * x_memory_bytes(self.config)
+        return words * self.config.x_memory_bytes
 
     @property
     def y_bytes(self) -> int:

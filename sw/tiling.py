@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lutcore.hw.config import ceil_div
-from lutcore.sw.blocks import BlockFormat, x_memory_words, x_slot_words
+from lutcore.sw.blocks import BlockFormat, x_memory_words
 
 __all__ = ["Tiling", "plan_tiling"]
 
@@ -190,7 +190,7 @@ def _plan_chunk(form: BlockFormat, k: int, group_columns: int, tiles: int) -> in
     """Columns of a block."""
     config = form.config
     size = form.group_size
-    x_words = x_slot_words(config) * max(config.bus_width, config.x_word_bits) // config.x_word_bits
+    x_words = config.x_slot_words * config.x_items
     # The room in steps: words of weights, and activations behind their header.
     room = min(
         config.weight_words // (tiles * form.planes),

@@ -10,7 +10,6 @@ import numpy as np
 from lutcore.hw.config import COLUMNS_MAX, CoreConfig
 from lutcore.hw.isa import Axis, Opcode, Token, Unit, decode, encode
 from lutcore.hw.loops import EXTENT_BITS
-from lutcore.sw.blocks import x_memory_bytes, x_slot_words
 from lutcore.sw.compile import Program, compile_layer
 from lutcore.verif.layers import draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
@@ -116,9 +115,9 @@ def to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
     loops = _LOOPS
     layer = _layer(config)
     tokens = _tokens()
-    items = x_memory_bytes(config) * 8 // config.x_word_bits
+    items = config.x_items
     for more in (0, 1):
-        words = x_slot_words(config) + more
+        words = config.x_slot_words + more
         for step in (words, words - 1):
             yield (
                 f"{words} words of activations, {step} at once",
@@ -294,7 +293,7 @@ def _data(jobs: Jobs, name: str, source: random.Random) -> tuple[Program, bytes]
 
 def _places(config: CoreConfig) -> int:
     """Places of K for whose activations a slot has room."""
-    return x_slot_words(config) * (x_memory_bytes(config) * 8 // config.x_word_bits)
+    return config.x_slot_words * config.x_items
 
 
 def _nothing(count: int) -> list[int]:

@@ -10,7 +10,7 @@ from lutcore.hw.config import CoreConfig
 from lutcore.hw.csr import Region
 from lutcore.hw.isa import words_to_bytes
 from lutcore.hw.ternary import INDEX_BITS
-from lutcore.sw.blocks import BlockFormat, x_memory_bytes, x_slot_words
+from lutcore.sw.blocks import BlockFormat
 from lutcore.sw.flow import Flow
 from lutcore.sw.legal import check, region_problem
 
@@ -95,7 +95,7 @@ class _Data(Flow):
 
     def attach(self, memory: np.ndarray, bases: Mapping[Region, int]) -> None:
         self._memory, self._bases = memory, bases
-        self._origin = np.zeros((2, x_slot_words(self.config)), np.int64)
+        self._origin = np.zeros((2, self.config.x_slot_words), np.int64)
 
     def put(
         self, name: str, slot: int, word: int, address: int, size: int, codes_of: Any = None
@@ -104,7 +104,7 @@ class _Data(Flow):
         start = self._bases[region] + address
         data = self._memory[start : start + size]
         if name == "X":
-            width = x_memory_bytes(self.config)
+            width = self.config.x_memory_bytes
             count = min(size // width, self._origin.shape[1] - word)
             self._origin[slot, word : word + count] = start + width * np.arange(count)
         elif name == "W":
@@ -123,7 +123,7 @@ class _Data(Flow):
             halves[(halves >> 10 & 31) == 31] &= 0xBFFF
 
     def get_activations(self, slot: int, words: np.ndarray, form: BlockFormat, k: int) -> Any:
-        width = x_memory_bytes(self.config)
+        width = self.config.x_memory_bytes
         padding = _padding(form, k)
         self._memory[self._origin[slot, words[padding // width]] + padding % width] = 0
         return None, None

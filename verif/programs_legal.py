@@ -14,7 +14,7 @@ from lutcore.hw.csr import Region
 from lutcore.hw.isa import LOOP_LEVELS, PROGRAM_MAX, Axis, Opcode, Token, Unit, encode
 from lutcore.hw.loops import Loop, walk
 from lutcore.hw.ternary import INDEX_BITS
-from lutcore.sw.blocks import x_memory_bytes, x_memory_words, x_slot_words
+from lutcore.sw.blocks import x_memory_words
 from lutcore.sw.flow import Flow
 from lutcore.sw.flow_base import Layer
 from lutcore.sw.legal import check, check_execution
@@ -142,7 +142,7 @@ class _Draft:
         self.x_need = max(
             body.address + x_memory_words(config, form.x_words(body.k)) for body in bodies
         )
-        if self.x_need > x_slot_words(config):
+        if self.x_need > config.x_slot_words:
             raise _Unfit
         self.most_n = max(body.n for body in bodies)
         self.most_k = max(body.k for body in bodies)
@@ -154,7 +154,7 @@ class _Draft:
         size = x_memory_words(
             self.config, self.form.x_words(max(body.k for body in walk(self.loops)))
         )
-        room = x_slot_words(self.config) // size
+        room = self.config.x_slot_words // size
         for number, loop in enumerate(self.loops):
             stride = 0
             if number >= self.x_level and self.rng.random() < 0.6:
@@ -225,7 +225,7 @@ class _Draft:
 
     def ldx(self) -> list[int]:
         rng, config = self.rng, self.config
-        width, items = x_memory_bytes(config), x_memory_bytes(config) * 8 // config.x_word_bits
+        width, items = config.x_memory_bytes, config.x_items
         divisors = [n for n in range(1, self.x_slots + 1) if self.x_slots % n == 0]
         first = rng.choice(divisors)
         loops = [Loop(Axis.N, first, 1), Loop(Axis.R, self.x_slots // first, 1)]
@@ -233,7 +233,7 @@ class _Draft:
         if rng.random() < 0.7:
             loops = [loop for loop in loops if loop.total > 1]
         level = len(loops)
-        words = min(x_slot_words(config), self.x_need + rng.choice([0, 0, 1]))
+        words = min(config.x_slot_words, self.x_need + rng.choice([0, 0, 1]))
         pieces = rng.choice([1, 1, 2, 3, 5])
         piece = ceil_div(words, pieces)
         columns = words * items - rng.randrange(items)

@@ -15,9 +15,7 @@ class Bench(Elaboratable):
     """A buffer with its reader."""
 
     def __init__(self, width: int, piece: int, item_bits: int, slot_words: int) -> None:
-        self.reader: Any = BufferReader(
-            width=width, item_bits=item_bits, slot_items=slot_words * width // item_bits
-        )
+        self.reader: Any = BufferReader(width=width, item_bits=item_bits, slot_words=slot_words)
         assert self.reader.slot_words == slot_words
         self.buffer: Any = SlotBuffer(width=width, piece=piece, slot_words=slot_words)
 

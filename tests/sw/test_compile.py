@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lutcore.hw.config import PRESETS, CoreConfig, ceil_div
 from lutcore.hw.isa import Opcode, decode
-from lutcore.sw.blocks import BlockFormat, x_memory_words, x_slot_words
+from lutcore.sw.blocks import BlockFormat, x_memory_words
 from lutcore.sw.compile import CompileError, as_binary, compile_layer
 from lutcore.sw.errors import LayerError
 from lutcore.sw.layer import QuantLayer
@@ -71,7 +71,7 @@ def check_blocks(tiling: Tiling) -> None:
         assert min(form.group_size, size) <= config.run
         assert form.weight_words(tiling.tiles, size) <= config.weight_words
         assert form.scale_lines(tiling.tiles, size) <= config.scale_words
-        assert x_memory_words(config, form.x_words(size)) <= x_slot_words(config)
+        assert x_memory_words(config, form.x_words(size)) <= config.x_slot_words
 
 
 @settings(max_examples=150, deadline=None, print_blob=True)
