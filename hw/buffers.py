@@ -24,6 +24,8 @@ class SlotBuffer(wiring.Component):
         Bits of a written piece; divides ``width``.
     slot_words
         Words per slot, a power of two.
+    reset_less
+        Whether no reader looks at a slot before it has begun, whatever the program says.
 
     Members
     -------
@@ -36,8 +38,11 @@ class SlotBuffer(wiring.Component):
         ``writer_count`` for the interlock.
     """
 
-    def __init__(self, *, width: int, piece: int, slot_words: int) -> None:
+    def __init__(
+        self, *, width: int, piece: int, slot_words: int, reset_less: bool = False
+    ) -> None:
         self.width, self.piece, self.slot_words = width, piece, slot_words
+        self.reset_less = reset_less
         self.word_bits = max(1, (slot_words - 1).bit_length())
         super().__init__(
             {
@@ -68,8 +73,8 @@ class SlotBuffer(wiring.Component):
         ]
         # A full slot is full until the next one begins, whatever else is counted. After a reset it
         # is empty: what is left of another program must not be read.
-        count, full = Signal(self.word_bits), Signal()
-        slot = Signal()
+        count = Signal(self.word_bits, reset_less=self.reset_less)
+        full, slot = (Signal(name=n, reset_less=self.reset_less) for n in ("full", "slot"))
         with m.If(self.begin):
             m.d.sync += [slot.eq(self.write_slot), count.eq(0), full.eq(0)]
         with m.Elif(self.done):

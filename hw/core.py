@@ -156,7 +156,10 @@ class _Engine(wiring.Component):
             "activations": (ldx.buffer, table.buffer, cfg.x_memory_bits, beat, cfg.x_slot_words),
         }
         for name, (writer, reader, width, piece, words) in buffers.items():
-            buffer = SlotBuffer(width=width, piece=piece, slot_words=words)
+            # Scales come with codes, and no sooner are there sums to be scaled.
+            buffer = SlotBuffer(
+                width=width, piece=piece, slot_words=words, reset_less=name == "scales"
+            )
             m.submodules[f"{name}_buffer"] = buffer
             wiring.connect(m, reader, buffer.read)
             for port in ("write_enable", "write_slot", "write_word", "write_data", "begin", "done"):
@@ -294,8 +297,6 @@ class _Engine(wiring.Component):
         # What is under way.
         busy = Signal(len(Unit))
         mma_active = table.active | array.active | scale.active | final.active
-        # That of the program is idle before the first instruction is handed on.
-        windows_busy = Cat(w.busy for name, w in windows.items() if name != "fetch").any()
         m.d.comb += [
             busy[Unit.LDW].eq(nests[Unit.LDW].busy | ldw.active),
             busy[Unit.LDX].eq(nests[Unit.LDX].busy | ldx.active),
@@ -303,7 +304,8 @@ class _Engine(wiring.Component):
             # Until the responses are there, so that a bad one is not put down to the next STY.
             busy[Unit.STY].eq(nests[Unit.STY].busy | store.active | ~self.write_idle),
             fetch.unit_busy.eq(busy),
-            fetch.all_idle.eq(~busy.any() & ~windows_busy & self.bus_idle),
+            # A loader is active until the last beat of its last request is there.
+            fetch.all_idle.eq(~busy.any() & ~windows["store"].busy & self.bus_idle),
             fetch.launch.eq(self.launch),
             fetch.length.eq(self.length),
             fetch.expect.eq(self.expect),

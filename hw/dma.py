@@ -12,7 +12,6 @@ request may be shorter and none straddles 4 KiB.
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.axi import (
@@ -23,6 +22,7 @@ from lutcore.hw.axi import (
     Axi4Read,
     Axi4Write,
 )
+from lutcore.hw.queue import Queue
 
 __all__ = [
     "LONGEST",
@@ -369,7 +369,7 @@ class ReadMaster(wiring.Component):
 
         # Whose bursts are under way, in order; an entry is made before ARVALID rises.
         owner = data.StructLayout({"client": splitter.following.client.shape(), "final": 1})
-        m.submodules.owners = owners = SyncFIFO(width=owner.size, depth=self.outstanding)
+        m.submodules.owners = owners = Queue(width=owner.size, depth=self.outstanding)
         made = data.View(owner, owners.w_data)
         head = data.View(owner, owners.r_data)
         m.d.comb += [

@@ -9,7 +9,7 @@ buffers.
 from math import gcd
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.config import SLOTS, CoreConfig, ceil_div
@@ -17,6 +17,7 @@ from lutcore.hw.dma import request_layout
 from lutcore.hw.isa import INSTRUCTIONS, Opcode
 from lutcore.hw.loops import EXTENT_BITS
 from lutcore.hw.nest import body_layout
+from lutcore.hw.queue import Queue
 from lutcore.hw.util import State, first_at
 
 __all__ = [
@@ -292,16 +293,13 @@ class WeightLoader(wiring.Component):
             tiles.eq(body.n),
             lines.eq((Mux(layer.per_plane, layer.planes, 1) + layer.offset) << layer.wide),
         ]
-        # A block has a slot, until its reader gives that back.
-        tags = fifo.SyncFIFO(width=layout.size, depth=SLOTS)
+        # A block has a slot. Its reader may give that back while the rest of it, which nobody
+        # reads, is still to come: then there is one block more.
+        tags = Queue(width=layout.size + 2, depth=SLOTS + 1, bounded=False)
         m.submodules.tags = tags
         waiting = Signal()
-        flags = Signal(2)
-        m.submodules.flags = flag_fifo = fifo.SyncFIFO(width=2, depth=SLOTS)
-        m.d.comb += flags.eq(Cat(with_scales, with_bias))
         m.d.comb += [
-            tags.w_data.eq(tag),
-            flag_fifo.w_data.eq(flags),
+            tags.w_data.eq(Cat(tag, with_scales, with_bias)),
             self.command.payload.offset.eq(body.address),
             self.command.payload.length.eq(total),
             self.next_address.eq(body.address + (total << beat_shift)),
@@ -361,11 +359,9 @@ class WeightLoader(wiring.Component):
                     self.w_available
                     & (~with_scales | self.s_available)
                     & (~with_bias | self.b_available)
-                    & tags.w_rdy
                 ):
                     m.d.comb += [
                         tags.w_en.eq(1),
-                        flag_fifo.w_en.eq(1),
                         self.w_take.eq(1),
                         self.s_take.eq(with_scales),
                         self.b_take.eq(with_bias),
@@ -380,7 +376,7 @@ class WeightLoader(wiring.Component):
         # Sink --------------------------------------------------------------------------------
         m.submodules.unpacker = unpacker = self.unpacker
         head = Signal(layout)
-        has_scales, has_bias = flag_fifo.r_data[0], flag_fifo.r_data[1]
+        has_scales, has_bias = tags.r_data[-2], tags.r_data[-1]
         # One more than the last of the codes.
         beats = Signal(range(max(_most_beats(cfg).values()) + 2), reset_less=True)
         slots = {name: Signal(name=f"{name}_slot", reset_less=True) for name in "wsb"}
@@ -457,7 +453,7 @@ class WeightLoader(wiring.Component):
                 with m.If(self.i.valid & self.i.ready):
                     m.d.sync += beats.eq(beats + 1)
                 with m.If(unpacker.done):
-                    m.d.comb += [tags.r_en.eq(1), flag_fifo.r_en.eq(1)]
+                    m.d.comb += tags.r_en.eq(1)
                     m.next = "IDLE"
         m.d.comb += sinking.eq(~sink.ongoing("IDLE"))
         m.d.comb += self.active.eq(self.body.valid | tags.r_rdy)
@@ -540,7 +536,7 @@ class ActivationLoader(wiring.Component):
         too_many = Signal(reset_less=True)
         fresh = first_at(body.first, self.fields.level)
         layout = data.StructLayout({"beats": len(beats), "fresh": 1})
-        tags = fifo.SyncFIFO(width=layout.size, depth=4)
+        tags = Queue(width=layout.size, depth=4)
         m.submodules.tags = tags
         head = Signal(layout)
         waiting = Signal()

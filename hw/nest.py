@@ -1,5 +1,6 @@
 """The loop engine: turns the loops of one instruction into a sequence of bodies."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from amaranth.hdl import Array, Cat, Module, Mux, ShapeLike, Signal, Value
@@ -31,9 +32,20 @@ def _rows(m: Module, name: str, shape: ShapeLike, scan: Signal) -> _Rows:
     return _Rows(write, q)
 
 
+def _is(value: Value, axis: Axis) -> Value:
+    """Whether a value is that axis; there is none that has both bits."""
+    return {Axis.N: ~value.any(), Axis.K: value[0], Axis.R: value[1]}[axis]
+
+
+def _of(value: Value, choices: Mapping[Axis, Signal]) -> Value:
+    """That of an axis."""
+    choice = Mux(_is(value, Axis.K), choices[Axis.K], choices[Axis.N])
+    return Mux(_is(value, Axis.R), choices[Axis.R], choice)
+
+
 def _every(axes: list[Signal], axis: Axis, flags: Value) -> Value:
     """Whether all loops of the axis have their flag."""
-    return Cat((other != axis) | flag for other, flag in zip(axes, flags, strict=True)).all()
+    return Cat(~_is(other, axis) | flag for other, flag in zip(axes, flags, strict=True)).all()
 
 
 def loop_layout() -> data.StructLayout:
@@ -131,13 +143,14 @@ class Nest(wiring.Component):
         )
         first = Signal(LOOP_LEVELS, reset_less=True)
         last = Signal(LOOP_LEVELS, reset_less=True)
-        sizes = Array(
-            Signal(EXTENT_BITS, name=f"size_{axis.name.lower()}", reset_less=True) for axis in Axis
-        )
+        sizes = {
+            axis: Signal(EXTENT_BITS, name=f"size_{axis.name.lower()}", reset_less=True)
+            for axis in Axis
+        }
         # Axes of which a loop further out has just changed its size.
-        changed = Array(
-            Signal(name=f"changed_{axis.name.lower()}", reset_less=True) for axis in Axis
-        )
+        changed = {
+            axis: Signal(name=f"changed_{axis.name.lower()}", reset_less=True) for axis in Axis
+        }
         index = Signal(EXTENT_BITS, reset_less=True)
         address = Signal(self.address_width, reset_less=True)
 
@@ -172,8 +185,7 @@ class Nest(wiring.Component):
 
         # What this level still has before it (this iteration included), and after it.
         entering = Signal()
-        axis_size = sizes[row.axis]
-        extent = Mux(changed[row.axis], axis_size, extents.q)
+        extent = Mux(_of(row.axis, changed), _of(row.axis, sizes), extents.q)
         rest = Signal(EXTENT_BITS)
         after = Signal(EXTENT_BITS + 1)
         is_last = Signal()
@@ -207,10 +219,11 @@ class Nest(wiring.Component):
                 store.eq(1),
                 last.bit_select(level, 1).eq(is_last),
                 first.bit_select(level, 1).eq(entering),
-                axis_size.eq(Mux(is_last, rest, row.step)),
-                changed[row.axis].eq(1),
                 level.eq(level + 1),
             ]
+            for axis in Axis:
+                with m.If(_is(row.axis, axis)):
+                    m.d.sync += [sizes[axis].eq(Mux(is_last, rest, row.step)), changed[axis].eq(1)]
             with m.If(innermost):
                 m.next = "BODY"
             with m.Else():
@@ -228,8 +241,8 @@ class Nest(wiring.Component):
                     extents.write.en.eq(fixed.write.en),
                 ]
                 m.d.sync += [level.eq(0), index.eq(0)]
-                m.d.sync += [size.eq(1) for size in sizes]
-                m.d.sync += [flag.eq(0) for flag in changed]
+                m.d.sync += [size.eq(1) for size in sizes.values()]
+                m.d.sync += [flag.eq(0) for flag in changed.values()]
                 with m.If(fixed.write.en):
                     m.d.sync += [
                         depth.eq(depth + 1),
@@ -256,15 +269,15 @@ class Nest(wiring.Component):
                 ]
                 with m.If(innermost):
                     m.d.sync += index.eq(0)
+                pass_level()
                 with m.If(rest == 0):
+                    # What has been entered does not matter any more.
                     m.next = "DONE"
-                with m.Else():
-                    pass_level()
 
             with m.State("BODY"):
                 m.d.comb += self.o.valid.eq(1)
                 m.d.sync += [level.eq(turn), fresh.eq(1)]
-                m.d.sync += [flag.eq(0) for flag in changed]
+                m.d.sync += [flag.eq(0) for flag in changed.values()]
                 with m.If(self.o.ready):
                     m.d.sync += address.eq(self.next_address)
                     with m.If(~pending.any()):
@@ -309,5 +322,5 @@ class Nest(wiring.Component):
         ]
         for number in range(LOOP_LEVELS):
             with m.If(used[number]):
-                m.d.comb += body.inner_r.eq(axes[number] == Axis.R)
+                m.d.comb += body.inner_r.eq(_is(axes[number], Axis.R))
         return m

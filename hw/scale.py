@@ -20,15 +20,12 @@ from lutcore.hw.isa import INSTRUCTIONS, Opcode
 from lutcore.hw.table import run_layout
 from lutcore.hw.util import State, fixed_delay
 
-__all__ = ["ScaleUnit", "TermLane", "final_tag"]
+__all__ = ["ScaleUnit", "TermLane", "final_tag", "revisited_early"]
 
 #: Largest shift of a coefficient: 16 for the high half of a wide scale, 16 of its own.
 SHIFT_MAX = 32
 #: Cycles from issuing the last term of a visit to a sum until its next visit may begin.
 REUSE = 4
-#: Terms of an entry from which on its sums are visited late enough by themselves (four lines of a
-#: sum are one visit).
-LONG = REUSE + 3
 #: Cycles from issue until the sum is in memory.
 DEPTH = 9
 
@@ -47,6 +44,15 @@ def final_tag(config: CoreConfig) -> data.StructLayout:
             "b_give": 1,
         }
     )
+
+
+def revisited_early(sums: int, wide: bool) -> bool:
+    """Whether so many sums, one after the other, are too few to be visited again at once.
+
+    Each takes a cycle, or two if scales are wide, and once for the offset as many more: between the
+    visits to the first sum, or to the last one, lie those to all others, at least.
+    """
+    return ((sums - 1) << wide) + 1 < REUSE
 
 
 class LineKind(data.Struct):
@@ -247,11 +253,17 @@ class ScaleUnit(wiring.Component):
             run_end.eq(entry_end & plane_last & tile_last),
         ]
 
-        # Reuse of sums: the same addresses come again when a run or a plane begins anew. `count`
-        # is the number of terms since the entry began (at run_end: of the last entry).
-        count = Signal(range(LONG + 1), reset_less=True)
+        # The same sums come again when a run or a plane begins anew. Where they are few, that waits
+        # until the last one is done with; in most configurations they never are.
         since = Signal(range(REUSE), reset_less=True)
         guard = Signal(reset_less=True)
+        early = [
+            (run.rows == rows) & (layer.wide == wide)
+            for rows in range(1, cfg.rows + 1)
+            for wide in (0, 1)
+            if revisited_early(cfg.chunks * rows, bool(wide))
+        ]
+        few = Cat(early).any()
         blocked = guard & (since != REUSE - 1)
 
         current_line = Signal(address_bits)
@@ -291,8 +303,6 @@ class ScaleUnit(wiring.Component):
                 body_base.eq(base),
                 tile_base.eq(base),
                 chunk_base.eq(base),
-                guard.eq(count != LONG),
-                count.eq(0),
             ]
             with m.If(run.t_take):
                 m.d.sync += b_take.eq(run.b_take)
@@ -306,8 +316,6 @@ class ScaleUnit(wiring.Component):
                 m.d.sync += first_body.eq(0)
         with m.If(issue):
             m.d.sync += [since.eq(0), guard.eq(0), line.eq(line + 1)]
-            with m.If(count != LONG):
-                m.d.sync += count.eq(count + 1)
             with m.If(line_last):
                 m.d.sync += [line.eq(0), row.eq(row + 1)]
                 with m.If(row_last):
@@ -319,8 +327,7 @@ class ScaleUnit(wiring.Component):
                     ]
                     with m.If(chunk_last):
                         m.d.sync += [chunk.eq(0), plane.eq(plane + 1)]
-                        with m.If(~run_end):
-                            m.d.sync += count.eq(0)
+                        m.d.sync += guard.eq(few & (~plane_last | run_end))
                         with m.If(plane_last):
                             m.d.sync += [
                                 plane.eq(0),
@@ -328,10 +335,7 @@ class ScaleUnit(wiring.Component):
                                 tile_base.eq(chunk_base + cfg.rows),
                             ]
                         with m.Else():
-                            m.d.sync += [
-                                chunk_base.eq(tile_base),
-                                guard.eq(count < LONG - 1),
-                            ]
+                            m.d.sync += chunk_base.eq(tile_base)
                         with m.If(run_end):
                             m.d.sync += running.eq(0)
         sum_word = Signal(self.sum_address + 1)

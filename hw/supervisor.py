@@ -195,12 +195,13 @@ class Supervisor(wiring.Component):
                     m.d.sync += idle_for.eq(0)
                 with m.Else():
                     m.d.sync += idle_for.eq(idle_for + 1)
+                # All of them zero while there is no reason to stop.
+                m.d.sync += [
+                    self.error.eq(stop.valid & (stop.cause != Cause.ABORT)),
+                    self.cause.eq(stop.cause),
+                    self.instruction.eq(stop.instruction),
+                ]
                 with m.If(stop.valid):
-                    m.d.sync += [
-                        self.error.eq(stop.cause != Cause.ABORT),
-                        self.cause.eq(stop.cause),
-                        self.instruction.eq(stop.instruction),
-                    ]
                     m.next = "DRAIN"
                 with m.Elif(self.finished):
                     m.d.sync += self.done.eq(1)

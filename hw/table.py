@@ -15,7 +15,7 @@ themselves.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -26,6 +26,7 @@ from lutcore.hw.fused import Term, fused_add, masked, plain
 from lutcore.hw.isa import INSTRUCTIONS, Opcode
 from lutcore.hw.loops import EXTENT_BITS
 from lutcore.hw.nest import body_layout
+from lutcore.hw.queue import Queue
 from lutcore.hw.ternary import ENTRIES as TERNARY_ENTRIES
 from lutcore.hw.ternary import GROUP as TRITS
 from lutcore.hw.ternary import fill_steps
@@ -404,7 +405,7 @@ class TableUnit(wiring.Component):
             flags.header.eq(headers != 0),
             flags.header_last.eq(headers == 1),
             flags.keep_rows.eq(body.k_last),
-            flags.run_start.eq((headers == 0) & run_first & (layer_index == 0)),
+            flags.run_start.eq(run_first & (layer_index == 0)),  # and a header, which is forgotten
             flags.run_end.eq((headers == 0) & run_ends & step_end),
             flags.tag.last_entry.eq(last_entry),
             flags.tag.run_first.eq(run_first),
@@ -504,10 +505,12 @@ class TableUnit(wiring.Component):
         used = words.size
         # A run is in the fill or in a bank of the tables, which have room for three, or it has
         # finished a tile, which has one of ARRAY's accumulators until SCALE is done with it.
-        run_fifo = fifo.SyncFIFOBuffered(width=run_layout(cfg).size, depth=cfg.tiles + 4)
+        run_fifo = Queue(
+            width=run_layout(cfg).size, depth=cfg.tiles + 4, buffered=True, bounded=False
+        )
         m.submodules.run_fifo = run_fifo
         rows_depth = 2 * max(2, cfg.sum_words // (cfg.chunks * cfg.rows))
-        rows_fifo = fifo.SyncFIFOBuffered(width=32 * cfg.rows, depth=rows_depth)
+        rows_fifo = Queue(width=32 * cfg.rows, depth=rows_depth, buffered=True)
         m.submodules.rows_fifo = rows_fifo
         room = rows_fifo.w_rdy
         m.d.comb += [

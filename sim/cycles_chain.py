@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from lutcore.hw.config import SLOTS
+from lutcore.hw.scale import revisited_early
 from lutcore.sim.cycles_bus import Request
 from lutcore.sim.cycles_latencies import Latencies
 from lutcore.sim.cycles_plan import Part, Plan
@@ -81,7 +82,7 @@ class Chain(Timed):
         self._before = PAST  # the array's last lookup in the set before
         self._pause = False  # a set of one word: the next may not follow at once
         self.scale_end = PAST
-        self._few = False  # so few terms that the same sums may not follow at once
+        self._few = False  # so few sums that they may not follow again at once
         self._sums = [PAST] * plan.config.tiles  # and of the last sums of the array
         self.sums_free = deque([PAST] * SLOTS)
         self._delay = Latencies.ARRAY_SUM + Latencies.tree(plan.config)
@@ -101,6 +102,7 @@ class Chain(Timed):
         scale_end, few, pause = self.scale_end, self._few, self._pause
         extra, clears = self._extra, self._clears
         sums = self._sums
+        early = self._early(body)
         alike = len(steps) - (steps[-1] != steps[0])
         seen: list[int] | None = None
         run = step = 0
@@ -157,7 +159,7 @@ class Chain(Timed):
                 time += count - 1
                 scale_end, few = time, wait
                 finished[index] = time
-            few = terms[-1][0] < Latencies.LONG
+            few = early
             sums = sums[len(terms) :] + finished
             run += 1
 
@@ -188,11 +190,15 @@ class Chain(Timed):
         self._extra, self._clears = extra, clears
         self.read_end = accepted - 1
 
+    def _early(self, body: Body) -> bool:
+        """Whether a body's sums are too few to be visited again at once."""
+        return revisited_early(self.plan.config.chunks * body.rows, self.plan.form.wide)
+
     def _terms(self, body: Body) -> list[tuple[int, bool]]:
         """For each sum of a run: its terms, and whether the next ones are of the same sums."""
         form = self.plan.form
         once = self.plan.config.chunks * body.rows << form.wide
-        planes = [(once, once < Latencies.LONG)] * (form.entries - 1)
+        planes = [(once, self._early(body))] * (form.entries - 1)
         return [*planes, (once << form.offset, False)] * body.tiles
 
     def _begin(self, body: Body, x: Request) -> list[int] | None:

@@ -5,7 +5,7 @@ Retuning a pipeline of the core changes one number here.
 
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.final import Finaliser
-from lutcore.hw.scale import DEPTH, LONG, REUSE
+from lutcore.hw.scale import DEPTH, REUSE
 from lutcore.hw.tree import tree_stages
 
 __all__ = ["Latencies"]
@@ -46,10 +46,8 @@ class Latencies:
     WORD = 2
     #: Issue of a tile's last word to its sums at SCALE, the adder tree aside.
     ARRAY_SUM = 5
-    #: The last term of a visit to a sum to the first one of the next visit; terms of a visit from
-    #: which on that needs no waiting.
+    #: The last term of a visit to a sum to the first one of the next visit.
     REUSE = REUSE
-    LONG = LONG
     #: The last term of a sum slot to FINAL; FINAL's own stages; the last read of a slot to SCALE.
     SUM_SLOT = DEPTH + 1
     FINAL = Finaliser.latency + 2

@@ -56,7 +56,7 @@ class Request:
     processes
         Faults judged side by side.
     only
-        Judge this fault alone, counted from 1.
+        Judge these faults alone, counted from 1; all, if there are none.
     prove
         Whether to try to prove survivors equivalent.
     source
@@ -68,7 +68,7 @@ class Request:
     count: int = 40
     seed: int = 1
     processes: int = 1
-    only: int | None = None
+    only: tuple[int, ...] = ()
     prove: bool = True
     source: str | None = None
 
@@ -148,10 +148,11 @@ def run_campaign(
         progress("reading the design", 0, 0)
         netlist = read_netlist(verilog_of(request.config), folder)
         mutants = draw(netlist, request)
-        if request.only is not None and not 1 <= request.only <= len(mutants):
-            raise LutcoreError(
-                f"there is no fault {request.only}: with this count they are 1 to {len(mutants)}"
-            )
+        for number in request.only:
+            if not 1 <= number <= len(mutants):
+                raise LutcoreError(
+                    f"there is no fault {number}: with this count they are 1 to {len(mutants)}"
+                )
         progress(f"building {len(mutants)} faults into the design", 0, 0)
         verilog = instrument(netlist, mutants, folder)
         model = build_model(
@@ -163,8 +164,8 @@ def run_campaign(
             report=lambda name: progress(f"without a fault: {name}", 0, 0),
         )
         wanted = list(enumerate(mutants, 1))
-        if request.only is not None:
-            wanted = [wanted[request.only - 1]]
+        if request.only:
+            wanted = [wanted[number - 1] for number in sorted(set(request.only))]
         verdicts: dict[int, Verdict] = {}
 
         def judge(step: str, scenarios: Sequence[Scenario]) -> None:

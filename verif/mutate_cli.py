@@ -35,8 +35,10 @@ def mutate(
         int, typer.Option("--jobs", "-j", min=1, metavar="J", help="Faults side by side.")
     ] = os.cpu_count() or 1,
     only: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="NUMBER", help="Of the faults drawn, judge this one alone."),
+        list[int] | None,
+        typer.Option(
+            min=1, metavar="NUMBER", help="Of the faults drawn, judge this one; may be repeated."
+        ),
     ] = None,
     prove: Annotated[bool, typer.Option(help="Try to prove that survivors change nothing.")] = True,
     json_file: Annotated[
@@ -75,7 +77,7 @@ def mutate(
         count=count,
         seed=seed,
         processes=jobs,
-        only=only,
+        only=tuple(only or ()),
         prove=prove,
         source=source,
     )

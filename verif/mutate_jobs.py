@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lutcore.hw.config import CoreConfig
+from lutcore.hw.config import CoreConfig, ceil_div
 from lutcore.hw.csr import Region
 from lutcore.hw.isa import INSTRUCTION_BITS, Cause, words_to_bytes
 from lutcore.sim.golden import golden
@@ -162,8 +162,9 @@ def another_program(
     program: Program, x: bytes, source: random.Random, name: str, words: Sequence[int]
 ) -> Job:
     """Other instructions, of which there are fewer or some more, with the same data."""
-    size = INSTRUCTION_BITS // 8 * len(words)
-    sizes = {Region.PROGRAM: size}
+    beat = program.config.beat_bytes
+    # The core reads it in whole beats.
+    sizes = {Region.PROGRAM: beat * ceil_div(INSTRUCTION_BITS // 8 * len(words), beat)}
     return altered_job(program, x, source, name, words=words, sizes=sizes, length=len(words))
 
 

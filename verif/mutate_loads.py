@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lutcore.hw.config import COLUMNS_MAX, CoreConfig
+from lutcore.hw.config import COLUMNS_MAX, CoreConfig, ceil_div
 from lutcore.hw.isa import Axis, Opcode, Token, Unit, decode, encode
 from lutcore.hw.loops import EXTENT_BITS
 from lutcore.sw.compile import Program, compile_layer
@@ -15,7 +15,7 @@ from lutcore.verif.layers import draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
 from lutcore.verif.mutate_jobs import Job, altered_job, another_program
 
-__all__ = ["SCENARIOS", "to_the_limit", "without_bias"]
+__all__ = ["SCENARIOS", "late_scales", "to_the_limit", "without_bias"]
 
 SCENARIOS: list[Scenario] = []
 
@@ -93,10 +93,13 @@ def _bodies(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
                     "outside": [loop(total=extent, step=extent), other],
                     "inside": [other, loop(total=extent, step=largest)],
                     # The inner one splits what the outer one leaves, whatever its own total.
-                    "twice": [
-                        loop(total=min(extent + 1, largest), step=extent),
-                        loop(total=1, step=largest),
-                    ],
+                    **{
+                        f"by {step}": [
+                            loop(total=min(extent + 1, largest), step=extent),
+                            loop(total=1, step=step),
+                        ]
+                        for step in (largest, extent, max(1, extent - 1))
+                    },
                 }.items():
                     yield (
                         f"{unit.name} of {axis.name} = {extent}, {what}",
@@ -178,7 +181,7 @@ def _late_or_long(jobs: Jobs, count: int) -> list[Job]:
     return [
         make(jobs, f"{make.__name__} {number}")
         for number in range(count)
-        for make in (_late_bias, _late_scales, _long_body)
+        for make in (_late_bias, late_scales, _long_body)
     ]
 
 
@@ -215,28 +218,33 @@ def _late_bias(jobs: Jobs, name: str) -> Job:
     return job
 
 
-def _late_scales(jobs: Jobs, name: str) -> Job:
-    """Two tiles with the same codes, but each with scales that come when SCALE waits for them."""
+def late_scales(jobs: Jobs, name: str) -> Job:
+    """Two tiles with the same codes, but each with scales that come when SCALE waits for them.
+
+    Both slots of all buffers are used, so that the second one is what is left behind.
+    """
     config, source = jobs.config, jobs.random(name)
     group_size = config.step
     room = _places(config) - config.x_header_words
     groups = min(6, config.weight_words, config.scale_words // 4, room // group_size)
     columns = group_size * groups
+    layer = _layer(config)
     program, x = _data(jobs, name, source)
     k = functools.partial(_whole, axis=Axis.K)
     tiles = functools.partial(encode, Opcode.LOOP, axis=Axis.N, total=2, step=1, auto=0)
     words = [
         *_tokens(2),
-        encode(Opcode.LAYER, **_layer(config) | {"group_size": group_size, "last_rows": 1}),
+        encode(Opcode.LAYER, **layer | {"group_size": group_size, "last_rows": 1, "bias": 1}),
+        _LOOPS[Unit.LDX](axis=Axis.N, total=2, step=1),
         k(Unit.LDX, _places(config)),
-        encode(Opcode.LDX, base=0, level=0),
+        encode(Opcode.LDX, base=0, level=1),
         _LOOPS[Unit.LDW](axis=Axis.N, total=2, step=1),
         _LOOPS[Unit.LDW](axis=Axis.K, total=columns, step=columns),
         # The codes of the second block go to a slot that nobody reads.
-        encode(Opcode.LDW, base=0, scale_level=2, bias_level=0),
+        encode(Opcode.LDW, base=0, scale_level=2, bias_level=2),
         tiles(unit=Unit.MMA, stride=0),
         k(Unit.MMA, columns),
-        encode(Opcode.MMA, w_level=0, s_level=1, x_level=0, t_level=1),
+        encode(Opcode.MMA, w_level=0, s_level=1, x_level=1, t_level=1),
         tiles(unit=Unit.STY, stride=4 * config.lanes),
         encode(Opcode.STY, base=0),
         encode(Opcode.END),
@@ -247,11 +255,18 @@ def _late_scales(jobs: Jobs, name: str) -> Job:
 
 
 def _long_body(jobs: Jobs, name: str) -> Job:
-    """MMA of as many columns as a slot of weights has; activations are read several times."""
+    """MMA of as many columns as a slot of weights has; activations are read several times.
+
+    Slots are full to the last word before the first one is read.
+    """
     config, source = jobs.config, jobs.random(name)
     columns = config.weight_words * config.step
     # As short as the slot of the scales allows, but of whole steps.
-    group_size = min(config.run, max(2, columns // (config.scale_words // 4)) * config.step)
+    steps = ceil_div(config.weight_words * config.chunks, config.scale_words)
+    group_size = min(config.run, steps * config.step)
+    lines = ceil_div(columns, group_size) * config.chunks
+    layer = _layer(config) | {"group_size": group_size, "last_rows": 1}
+    layer["offset"] = int(2 * lines <= config.scale_words)
     program, x = _data(jobs, name, source)
     nests = {
         unit: [
@@ -262,11 +277,11 @@ def _long_body(jobs: Jobs, name: str) -> Job:
     }
     words = [
         *_tokens(),
-        encode(Opcode.LAYER, **_layer(config) | {"group_size": group_size, "last_rows": 1}),
-        _whole(Unit.LDX, _places(config), axis=Axis.K),
-        encode(Opcode.LDX, base=0, level=0),
+        encode(Opcode.LAYER, **layer),
         *nests[Unit.LDW],
         encode(Opcode.LDW, base=0, scale_level=0, bias_level=0),
+        _whole(Unit.LDX, _places(config), axis=Axis.K),
+        encode(Opcode.LDX, base=0, level=0),
         *nests[Unit.MMA],
         encode(Opcode.MMA, w_level=0, s_level=0, x_level=0, t_level=0),
         *nests[Unit.STY][:2],
@@ -279,7 +294,7 @@ def _long_body(jobs: Jobs, name: str) -> Job:
 def _data(jobs: Jobs, name: str, source: random.Random) -> tuple[Program, bytes]:
     """A program with a lot of data, for others that take it as it comes."""
     config, numbers = jobs.config, jobs.numbers(name)
-    columns = max(2000, config.weight_words * config.step, _places(config))
+    columns = max(2000, config.weight_words * config.step, 2 * _places(config))
     shape = (2 * config.lanes, columns, 8)
     case = draw_case(source, numbers, config, kind=("affine", 1), shape=shape)
     # Of any size the sums would be infinite, which hides most of what can be wrong with them.

@@ -23,7 +23,7 @@ from lutcore.verif.layers import Case, draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
 from lutcore.verif.mutate_host import Host
 from lutcore.verif.mutate_jobs import Job, altered_job, another_program, layer_job
-from lutcore.verif.mutate_loads import to_the_limit, without_bias
+from lutcore.verif.mutate_loads import late_scales, to_the_limit, without_bias
 from lutcore.verif.mutate_scenarios import check_reset_values
 
 __all__ = ["SCENARIOS"]
@@ -206,18 +206,6 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
             more = encode(Opcode.TOKEN, counter=token, count=count)
             yield another(f"{count} {token.name} at the end", [*words[:-1], more, words[-1]])
 
-    # Blocks that are said to be there, and are not; others have been, in the program before.
-    unloaded = [word for word in words if _unit_of(word) not in (Unit.LDW, Unit.LDX)]
-    after = next(i for i, word in enumerate(unloaded) if word & 0xFF == Opcode.LAYER) + 1
-    fulls = [token for token in Token if token.name.endswith("FULL")]
-    for missing in (*fulls, None):
-        adds = [encode(Opcode.TOKEN, counter=t, count=1) for t in fulls if t != missing]
-        yield another(
-            f"nothing loaded, no token {missing.name if missing else 'left out'}",
-            [*unloaded[:after], *adds, *unloaded[after:]],
-        )
-
-    yield without_bias(jobs)
     for name, instructions in to_the_limit(jobs.config):
         yield another(name, instructions)
     # Nobody takes the results, so that the units wait for each other to the first.
@@ -226,11 +214,47 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
     # Units give too many back: loaders to a full counter, readers to a free one.
     layer, load = at(Opcode.LAYER), at(Opcode.LDW) + 1
     for token in Token:
-        full = token in fulls
+        full = token.name.endswith("FULL")
         add = encode(Opcode.TOKEN, counter=token, count=2 if full else 1)
         start = layer if full else load
         rest = [*words[start:load], end] if full else words[start:]
         yield another(f"{token.name} given too often", [*words[:start], add, *rest])
+
+
+@scenario(SCENARIOS, "unloaded")
+def _unloaded(bench: Bench) -> None:
+    """Blocks that are said to be there, and are not, after a program that has used both slots."""
+    before = bench.jobs.once("two slots", lambda: late_scales(bench.jobs, "two slots"))
+    host = bench.host(latency=4)
+    for job in bench.jobs.once("unloaded", lambda: list(_unloaded_jobs(bench.jobs))):
+        host.run(before)
+        host.run(job)
+
+
+def _unloaded_jobs(jobs: Jobs) -> Iterator[Job]:
+    source = jobs.random("unloaded")
+    case = _full_case(jobs)
+    program = compile_layer(case.layer, jobs.config, case.rows)
+    x = program.pack_x(case.q, case.scale)
+    words = list(program.instructions)
+    after = next(i for i, word in enumerate(words) if word & 0xFF == Opcode.LAYER) + 1
+    loaders = (Unit.LDW, Unit.LDX)
+    for names, units in (
+        ("WSXB", loaders),
+        *((name, loaders) for name in ("WSX", "WSB", "WXB", "SXB")),
+        ("WSB", loaders[:1]),
+        ("X", loaders[1:]),
+    ):
+        loaded = [word for word in words[after:] if _unit_of(word) not in units]
+        adds = [encode(Opcode.TOKEN, counter=Token[f"{name}_FULL"], count=1) for name in names]
+        yield another_program(
+            program,
+            x,
+            source,
+            f"{names} without {' and '.join(unit.name for unit in units)}",
+            [*words[:after], *adds, *loaded],
+        )
+    yield without_bias(jobs)
 
 
 def _unit_of(word: int) -> Unit | None:
