@@ -89,7 +89,11 @@ class NumberFlow(Flow):
 
     def get_activations(self, slot: int, words: np.ndarray, form: BlockFormat, k: int) -> Any:
         """See `Flow.get_activations`."""
-        return columns_of_words(self._contents.activations[slot, words], form, k)
+        rows, columns = columns_of_words(self._contents.activations[slot, words], form, k)
+        for values, (_, places) in zip(columns, form.runs(k), strict=True):
+            if values[..., form.columns(places) :].any():
+                self.unclear("activations behind the end of a run, which are not zero")
+        return rows, columns
 
     def lookup(self, slot: int, columns: Any, form: BlockFormat, n: int, k: int) -> Any:
         """See `Flow.lookup`."""

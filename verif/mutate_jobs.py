@@ -58,6 +58,8 @@ class Job:
         The same at the end; without RESULTS if that depends on the moment of a stop.
     cause, instruction
         In STATUS at the end.
+    undefined
+        Why the results are not defined, if they are not.
     counts
         Lookups and beats of a program that ends well.
     written
@@ -74,6 +76,7 @@ class Job:
     after: Mapping[Region, np.ndarray]
     cause: Cause = Cause.NONE
     instruction: int = 0
+    undefined: str = ""
     counts: IssCounts = field(default_factory=IssCounts)
     written: int = 0
     offsets: Mapping[Region, int] = field(default_factory=dict)
@@ -153,6 +156,7 @@ def altered_job(
         expect=expect,
         cause=result.cause,
         instruction=0 if good else result.instruction,
+        undefined=result.undefined,
         counts=result.counts,
         written=-1,
     )

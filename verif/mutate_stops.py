@@ -168,9 +168,8 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
         )
     for name, change in variants.items():
         job = altered_job(program, x, source, name, **change)
-        # Activations read from elsewhere have something in the places behind a run's end, where
-        # the core relies on zeros: what comes of that is not defined.
-        if not (job.good and name.startswith("LDX from")):
+        # Such as activations from elsewhere, with something behind the end of a run.
+        if not (job.good and job.undefined):
             yield job
     # After END nothing is left over, so a counter overflows only within a program.
     for token in Token:
