@@ -175,6 +175,8 @@ class Nest(wiring.Component):
                 m.d.comb += turn.eq(number)
 
         m.d.comb += [
+            # The row behind the loops, whatever comes to lie in it before the next one.
+            fixed.write.en.eq(1),
             fixed.write.addr.eq(depth),
             fixed.write.data.axis.eq(self.push.payload.axis),
             fixed.write.data.auto.eq(self.push.payload.auto),
@@ -235,15 +237,14 @@ class Nest(wiring.Component):
                 m.d.comb += [
                     self.busy.eq(0),
                     self.push.ready.eq(depth != LOOP_LEVELS),
-                    fixed.write.en.eq(self.push.valid & self.push.ready),
                     extents.write.addr.eq(depth),
                     extents.write.data.eq(self.push.payload.total),
-                    extents.write.en.eq(fixed.write.en),
+                    extents.write.en.eq(1),
                 ]
                 m.d.sync += [level.eq(0), index.eq(0)]
                 m.d.sync += [size.eq(1) for size in sizes.values()]
                 m.d.sync += [flag.eq(0) for flag in changed.values()]
-                with m.If(fixed.write.en):
+                with m.If(self.push.valid & self.push.ready):
                     m.d.sync += [
                         depth.eq(depth + 1),
                         axes[depth].eq(self.push.payload.axis),

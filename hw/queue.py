@@ -67,8 +67,8 @@ class Queue(wiring.Component):
         produce, consume = Signal(range(places)), Signal(range(places))
         some, pop = Signal(), Signal()
         m.d.comb += [
-            # A place that is free may hold anything.
-            write.en.eq(self.w_rdy),
+            # A place that is free may hold anything, and there may always be one.
+            write.en.eq(1 if places > inside else self.w_rdy),
             write.addr.eq(produce),
             write.data.eq(self.w_data),
             read.addr.eq(consume),

@@ -29,7 +29,7 @@ def _loads(bench: Bench) -> None:
     for latency in (60, 400):
         host = bench.host(latency=latency, bandwidth=0.2)
         for job in bench.jobs.once("late or long", lambda: _late_or_long(bench.jobs, 4)):
-            host.run(job)
+            host.run(job, counters=True)
 
 
 def _extents(jobs: Jobs) -> list[Job]:

@@ -50,6 +50,14 @@ def _waits(bench: Bench) -> None:
         host.run(job, counters=True)
 
 
+@scenario(SCENARIOS, "again")
+def _again(bench: Bench) -> None:
+    """Programs that are started again in the moment in which they end."""
+    host = bench.host(latency=1, bandwidth=2.0)
+    for job in bench.jobs.layers("layers", 40)[:12]:
+        host.run_twice(job)
+
+
 @scenario(SCENARIOS, "registers")
 def _registers(bench: Bench) -> None:
     """Every register: value after reset, access, all its bits and bytes; every other address."""
