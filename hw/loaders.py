@@ -293,9 +293,9 @@ class WeightLoader(wiring.Component):
             tiles.eq(body.n),
             lines.eq((Mux(layer.per_plane, layer.planes, 1) + layer.offset) << layer.wide),
         ]
-        # A block has a slot. Its reader may give that back while the rest of it, which nobody
-        # reads, is still to come: then there is one block more.
-        tags = Queue(width=layout.size + 2, depth=SLOTS + 1, bounded=False)
+        # A block has a token, and there are never more of these than both counters and a reader
+        # hold, even in a program that makes some for slots that are in use.
+        tags = Queue(width=layout.size + 2, depth=2 * SLOTS + 1, bounded=False)
         m.submodules.tags = tags
         waiting = Signal()
         m.d.comb += [
