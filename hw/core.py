@@ -171,7 +171,11 @@ class _Engine(wiring.Component):
             name = unit.name.lower()
             # Strides of MMA are offsets in the activation buffer.
             width = len(table.reader.seek_word) if unit == Unit.MMA else 40
-            nest = Nest(address_width=width)
+            # What is not whole beats from the region's start is out of bounds to a loader.
+            loads = unit in (Unit.LDW, Unit.LDX)
+            nest = Nest(
+                address_width=width, aligned=(cfg.beat_bytes - 1).bit_length() if loads else 0
+            )
             m.submodules[f"nest_{name}"] = nest
             layout = INSTRUCTIONS[unit.opcode].layout
             held = Signal(layout, name=f"{name}_fields", reset_less=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from amaranth.hdl import Array, Cat, Module, Mux, ShapeLike, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, ShapeLike, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -97,6 +97,9 @@ class Nest(wiring.Component):
     ----------
     address_width
         Bits of the address; addresses wrap at it, strides are cut to it.
+    aligned
+        Lowest bits of the address, all zero in every body that another one follows: whoever takes
+        the bodies stops at one where they are not.
 
     Members
     -------
@@ -116,10 +119,10 @@ class Nest(wiring.Component):
         Pulse: no further bodies.
     """
 
-    def __init__(self, *, address_width: int = ADDRESS_BITS) -> None:
+    def __init__(self, *, address_width: int = ADDRESS_BITS, aligned: int = 0) -> None:
         if not isinstance(address_width, int) or not 1 <= address_width <= ADDRESS_BITS:
             raise TypeError(f"Address width must be in 1..{ADDRESS_BITS}, not {address_width!r}")
-        self.address_width = address_width
+        self.address_width, self.aligned = address_width, aligned
         super().__init__(
             {
                 "push": In(stream.Signature(loop_layout())),
@@ -164,7 +167,7 @@ class Nest(wiring.Component):
         fixed = _rows(m, "fixed", fixed_layout, scan)
         extents = _rows(m, "extents", EXTENT_BITS, scan)
         rests = _rows(m, "rests", EXTENT_BITS, scan)
-        addresses = _rows(m, "addresses", self.address_width, scan)
+        addresses = _rows(m, "addresses", self.address_width - self.aligned, scan)
         row = fixed.q
 
         # The innermost loop that is not at its last iteration goes on.
@@ -205,7 +208,7 @@ class Nest(wiring.Component):
         m.d.sync += [passed.eq(level), store.eq(0)]
         m.d.comb += [
             addresses.write.addr.eq(passed),
-            addresses.write.data.eq(address),
+            addresses.write.data.eq(address[self.aligned :]),
             addresses.write.en.eq(store),
         ]
 
@@ -296,7 +299,7 @@ class Nest(wiring.Component):
                 with m.If(innermost):
                     m.d.sync += index.eq(index + 1)
                 with m.If(~row.auto):
-                    m.d.sync += address.eq(addresses.q + row.stride)
+                    m.d.sync += address.eq(Cat(Const(0, self.aligned), addresses.q) + row.stride)
                 pass_level()
 
             with m.State("DONE"):

@@ -314,30 +314,35 @@ class ScaleUnit(wiring.Component):
                 ]
             with m.Else():
                 m.d.sync += first_body.eq(0)
+        row_begins, chunk_begins, plane_begins = Signal(), Signal(), Signal()
+        m.d.comb += [
+            row_begins.eq(issue & line_last),
+            chunk_begins.eq(row_begins & row_last),
+            plane_begins.eq(issue & entry_end),
+        ]
         with m.If(issue):
             m.d.sync += [since.eq(0), guard.eq(0), line.eq(line + 1)]
-            with m.If(line_last):
-                m.d.sync += [line.eq(0), row.eq(row + 1)]
-                with m.If(row_last):
-                    m.d.sync += [
-                        row.eq(0),
-                        chunk.eq(chunk + 1),
-                        chunk_line.eq(chunk_line + lines),
-                        chunk_base.eq(chunk_base + cfg.rows),
-                    ]
-                    with m.If(chunk_last):
-                        m.d.sync += [chunk.eq(0), plane.eq(plane + 1)]
-                        m.d.sync += guard.eq(few & (~plane_last | run_end))
-                        with m.If(plane_last):
-                            m.d.sync += [
-                                plane.eq(0),
-                                tile.eq(tile + 1),
-                                tile_base.eq(chunk_base + cfg.rows),
-                            ]
-                        with m.Else():
-                            m.d.sync += chunk_base.eq(tile_base)
-                        with m.If(run_end):
-                            m.d.sync += running.eq(0)
+        with m.If(row_begins):
+            m.d.sync += [line.eq(0), row.eq(row + 1)]
+        with m.If(chunk_begins):
+            m.d.sync += [
+                row.eq(0),
+                chunk.eq(chunk + 1),
+                chunk_line.eq(chunk_line + lines),
+                chunk_base.eq(chunk_base + cfg.rows),
+            ]
+        with m.If(plane_begins):
+            m.d.sync += [
+                chunk.eq(0),
+                plane.eq(Mux(plane_last, 0, plane + 1)),
+                guard.eq(few & (~plane_last | run_end)),
+            ]
+            with m.If(plane_last):
+                m.d.sync += [tile.eq(tile + 1), tile_base.eq(chunk_base + cfg.rows)]
+            with m.Else():
+                m.d.sync += chunk_base.eq(tile_base)
+        with m.If(self.i.ready):
+            m.d.sync += running.eq(0)
         sum_word = Signal(self.sum_address + 1)
         m.d.comb += [
             sum_word.eq(chunk_base + row),

@@ -181,7 +181,7 @@ def _late_or_long(jobs: Jobs, count: int) -> list[Job]:
     return [
         make(jobs, f"{make.__name__} {number}")
         for number in range(count)
-        for make in (_late_bias, late_scales, _long_body)
+        for make in (_late_bias, late_scales, _long_body, _row_tiles)
     ]
 
 
@@ -291,19 +291,55 @@ def _long_body(jobs: Jobs, name: str) -> Job:
     return another_program(program, x, source, name, words)
 
 
-def _data(jobs: Jobs, name: str, source: random.Random) -> tuple[Program, bytes]:
+def _row_tiles(jobs: Jobs, name: str) -> Job:
+    """Sum slots full of row tiles, one more than there are: TABLE waits with the rows' scales."""
+    config, source = jobs.config, jobs.random(name)
+    most = config.sum_words // (config.chunks * config.rows)
+    tiles = 3
+    program, x = _data(jobs, name, source, tiles=tiles, rows=most * config.rows)
+    row_bytes = tiles * config.lanes * 4
+    layer = _layer(config) | {"group_size": config.step, "row_stride": row_bytes}
+    loop = functools.partial(encode, Opcode.LOOP, auto=0, step=1)
+    n = functools.partial(loop, axis=Axis.N, total=tiles)
+    r = functools.partial(loop, axis=Axis.R, total=most)
+    words = [
+        *_tokens(2),
+        encode(Opcode.LAYER, **layer),
+        n(unit=Unit.LDX, stride=0),
+        _LOOPS[Unit.LDX](axis=Axis.R, total=most, step=1),
+        _whole(Unit.LDX, config.x_header_words + config.group, axis=Axis.K),
+        encode(Opcode.LDX, base=0, level=2),
+        _LOOPS[Unit.LDW](axis=Axis.N, total=tiles, step=1),
+        _LOOPS[Unit.LDW](axis=Axis.K, total=config.step, step=config.step),
+        encode(Opcode.LDW, base=0, scale_level=2, bias_level=0),
+        n(unit=Unit.MMA, stride=0),
+        _whole(Unit.MMA, config.step, axis=Axis.K),
+        r(unit=Unit.MMA, stride=0),
+        encode(Opcode.MMA, w_level=1, s_level=1, x_level=3, t_level=1),
+        n(unit=Unit.STY, stride=4 * config.lanes),
+        r(unit=Unit.STY, stride=config.rows * row_bytes),
+        encode(Opcode.STY, base=0),
+        encode(Opcode.END),
+    ]
+    return another_program(program, x, source, name, words)
+
+
+def _data(
+    jobs: Jobs, name: str, source: random.Random, *, tiles: int = 2, rows: int = 1
+) -> tuple[Program, bytes]:
     """A program with a lot of data, for others that take it as it comes."""
     config, numbers = jobs.config, jobs.numbers(name)
     columns = max(2000, config.weight_words * config.step, 2 * _places(config))
-    shape = (2 * config.lanes, columns, 8)
+    shape = (tiles * config.lanes, columns, 8)
     case = draw_case(source, numbers, config, kind=("affine", 1), shape=shape)
     # Of any size the sums would be infinite, which hides most of what can be wrong with them.
     small = dataclasses.replace(
         case.layer, bias=None, offsets=None, scales=np.full_like(case.layer.scales, 0.01)
     )
     case = dataclasses.replace(case, layer=small, scale=np.full_like(case.scale, 0.01))
-    program = compile_layer(case.layer, config, 1)
-    return program, program.pack_x(case.q[:1], case.scale[:1])
+    program = compile_layer(case.layer, config, rows)
+    q, scale = (np.resize(values, (rows, *values.shape[1:])) for values in (case.q, case.scale))
+    return program, program.pack_x(q, scale)
 
 
 def _places(config: CoreConfig) -> int:
