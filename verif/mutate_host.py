@@ -206,8 +206,7 @@ class Host:
             self.expect_status([Status.ERROR], job.cause, job.instruction)
         self.acknowledge()
         self.check_memory(job)
-        # Where all units wait, they have done what they could.
-        if job.good or job.cause == Cause.DEADLOCK:
+        if job.good:
             beats = (
                 after.read_beats - self._before.read_beats,
                 after.write_beats - self._before.write_beats,
