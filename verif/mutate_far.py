@@ -8,6 +8,7 @@ from lutcore.hw.csr import Region
 from lutcore.hw.isa import INSTRUCTION_BITS, Opcode, decode, encode, words_to_bytes
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
 from lutcore.verif.mutate_jobs import GUARD, Job
+from lutcore.verif.mutate_loads import late_scales
 
 __all__ = ["SCENARIOS", "far"]
 
@@ -26,22 +27,29 @@ def _far(bench: Bench) -> None:
     for index, behaviour in enumerate(({}, {"stall_probability": 0.4, "stall_seed": 3})):
         host = bench.host(latency=8, **behaviour)
         for job in bench.jobs.once(
-            f"far {index}", lambda n=index: _jobs(bench.jobs, f"far {n}", 8)
+            f"far {index}", lambda n=index: _jobs(bench.jobs, f"far {n}", 8, 11 * n)
         ):
             host.run(job)
 
 
-def _jobs(jobs: Jobs, name: str, count: int) -> list[Job]:
+def _jobs(jobs: Jobs, name: str, count: int, first: int) -> list[Job]:
     source = jobs.random(f"{name} offsets")
     found = []
-    for job in jobs.layers(name, count):
+    # Compiled layers go on where a block has ended; others go by strides.
+    strided = [late_scales(jobs, f"{name} {index}") for index in range(count)]
+    for index, job in enumerate([*jobs.layers(name, count), *strided], first):
         offsets = {}
         for region in _REGIONS.values():
             base, size = job.regions[region]
             # All bits of one width, from as far down as blocks are aligned.
-            most = min(base, (1 << source.randint(14, 32)) - 1 - size)
+            bits = source.randint(max(14, size.bit_length() + 1), 32)
+            most = min(base, (1 << bits) - 1 - size)
             offsets[region] = source.randint(most // 2, most) & ~63
-        found.append(far(job, offsets))
+        moved = far(job, offsets)
+        # A single bit is left of the size of the program's region, each in its turn.
+        _, size = job.regions[Region.PROGRAM]
+        spare = (1 << 10 + index % 22) - size
+        found.append(replace(moved, spare={Region.PROGRAM: max(0, spare)}))
     return found
 
 

@@ -157,7 +157,7 @@ class Host:
             offset = job.offsets.get(region, 0)
             values[f"{region.name}_BASE_LO"] = base - offset & 0xFFFF_FFFF
             values[f"{region.name}_BASE_HI"] = base - offset >> 32
-            values[f"{region.name}_SIZE"] = size + offset
+            values[f"{region.name}_SIZE"] = size + offset + job.spare.get(region, 0)
         for name, value in (("EXPECT", job.expect), ("BUDGET", budget)):
             values[f"{name}_LO"], values[f"{name}_HI"] = value & 0xFFFF_FFFF, value >> 32
         for name, value in values.items():

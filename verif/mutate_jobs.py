@@ -66,6 +66,8 @@ class Job:
         Bytes of results, strobes counted.
     offsets
         Of some regions, how many bytes before `regions` says they begin for the core.
+    spare
+        Of some regions, how many bytes they are larger for the core.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Job:
     counts: IssCounts = field(default_factory=IssCounts)
     written: int = 0
     offsets: Mapping[Region, int] = field(default_factory=dict)
+    spare: Mapping[Region, int] = field(default_factory=dict)
 
     @cached_property
     def good(self) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from lutcore.hw.config import COLUMNS_MAX, CoreConfig, ceil_div
 from lutcore.hw.isa import Axis, Opcode, Token, Unit, decode, encode
 from lutcore.hw.loops import EXTENT_BITS
+from lutcore.sw.blocks import BlockFormat
 from lutcore.sw.compile import Program, compile_layer
 from lutcore.verif.layers import draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
@@ -229,16 +230,18 @@ def late_scales(jobs: Jobs, name: str) -> Job:
     groups = min(6, config.weight_words, config.scale_words // 4, room // group_size)
     columns = group_size * groups
     layer = _layer(config)
+    form = BlockFormat(config, 1, True, False, False, group_size)
+    block = form.bias_bytes(1), form.scale_bytes(1, columns), form.code_bytes(1, columns)
     program, x = _data(jobs, name, source)
     k = functools.partial(_whole, axis=Axis.K)
     tiles = functools.partial(encode, Opcode.LOOP, axis=Axis.N, total=2, step=1, auto=0)
     words = [
         *_tokens(2),
         encode(Opcode.LAYER, **layer | {"group_size": group_size, "last_rows": 1, "bias": 1}),
-        _LOOPS[Unit.LDX](axis=Axis.N, total=2, step=1),
+        tiles(unit=Unit.LDX, stride=config.x_slot_words * config.x_memory_bytes),
         k(Unit.LDX, _places(config)),
         encode(Opcode.LDX, base=0, level=1),
-        _LOOPS[Unit.LDW](axis=Axis.N, total=2, step=1),
+        tiles(unit=Unit.LDW, stride=sum(map(form.padded, block))),
         _LOOPS[Unit.LDW](axis=Axis.K, total=columns, step=columns),
         # The codes of the second block go to a slot that nobody reads.
         encode(Opcode.LDW, base=0, scale_level=2, bias_level=2),
