@@ -1,0 +1,33 @@
+"""The regression of the mutants on a core without a fault, and on one whose fault is known."""
+
+import pytest
+
+from lutcore.sim.rtl_build import build_model
+from lutcore.sim.verilog import verilog_of
+from lutcore.sw.errors import LutcoreError
+from lutcore.verif.mutate import SCENARIOS, Regression
+from lutcore.verif.mutate_bench import Jobs
+from lutcore.verif.mutate_campaign import SMALL_CORE
+
+#: Random programs have tests of their own, and take longest.
+QUICK = [scenario for scenario in SCENARIOS if scenario.name != "programs"]
+
+
+def test_a_core_without_a_fault_passes() -> None:
+    model = build_model(
+        verilog_of(SMALL_CORE), bus_width=SMALL_CORE.bus_width, optimise="fast", progress=False
+    )
+    assert Regression(model, Jobs(SMALL_CORE, 2), QUICK).cycles > 1_000_000
+
+
+def test_scales_that_are_read_before_they_are_there() -> None:
+    """The interlock of the scale unit is what only late scales show."""
+    good = "assign has_line = "
+    verilog = verilog_of(SMALL_CORE)
+    lines = [line for line in verilog.splitlines() if line.lstrip().startswith(good)]
+    assert len(lines) == 1
+    bad = verilog.replace(lines[0], f"  {good}1'h1;")
+    model = build_model(bad, bus_width=SMALL_CORE.bus_width, optimise="fast", progress=False)
+    loads = [scenario for scenario in SCENARIOS if scenario.name == "loads"]
+    with pytest.raises(LutcoreError, match=r"'loads' with seed 1: byte .* of RESULTS"):
+        Regression(model, Jobs(SMALL_CORE, 1), loads)
