@@ -30,9 +30,14 @@ def expected(loops: list[Loop], base: int) -> list[dict[str, int]]:
     ]
 
 
-def run(nests: list[tuple[list[Loop], int]], delays: list[int], address_width: int = ADDRESS_BITS):
+def run(
+    nests: list[tuple[list[Loop], int]],
+    delays: list[int],
+    address_width: int = ADDRESS_BITS,
+    aligned: int = 0,
+):
     """Run nests one after the other; returns the bodies of each and the slowest turn-around."""
-    dut = Nest(address_width=address_width)
+    dut = Nest(address_width=address_width, aligned=aligned)
     results: list[list[dict[str, int]]] = []
     slowest = 0
 
@@ -130,6 +135,16 @@ BASES = st.integers(0, 2**ADDRESS_BITS - 1)
 def test_bodies_are_those_of_walk(nests, delays):
     results, _ = run(nests, delays)
     assert results == [expected(loops, base) for loops, base in nests]
+
+
+def test_aligned_addresses() -> None:
+    """Until the last body of a nest all are multiples of 8; that one may lie anywhere."""
+    loops = [Loop(Axis.N, 3, 1, 1 << 20), Loop(Axis.R, 4, 2, 40), Loop(Axis.K, 5, 2, -16)]
+    odd = [Loop(Axis.N, 2, 1, 13)]
+    nests = [(loops, 4096), (odd, 64), (loops, 8)]
+    results, _ = run(nests, [0, 1, 3], aligned=3)
+    assert results == [expected(*nest) for nest in nests]
+    assert [body["address"] for body in results[1]] == [64, 77]
 
 
 def test_narrow_addresses_wrap():
