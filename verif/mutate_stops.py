@@ -1,5 +1,6 @@
 """Scenarios in which the core stops: bad programs, errors of the bus, resets, hangs."""
 
+import functools
 from collections.abc import Iterator
 
 from lutcore.hw.csr import Control, Region, Status
@@ -19,6 +20,7 @@ from lutcore.hw.supervisor import HUNG_CYCLES
 from lutcore.sim.rtl import FaultKind
 from lutcore.sw.compile import compile_layer
 from lutcore.sw.legal import check
+from lutcore.sw.program import Program
 from lutcore.verif.layers import Case, draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
 from lutcore.verif.mutate_host import Host
@@ -118,9 +120,7 @@ def _stops(bench: Bench) -> None:
 def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
     """Stops of all causes that depend on the program alone."""
     source = jobs.random("stops")
-    case = _full_case(jobs)
-    program = compile_layer(case.layer, jobs.config, case.rows)
-    x = program.pack_x(case.q, case.scale)
+    program, x = _full_program(jobs)
     words = list(program.instructions)
 
     def at(opcode: Opcode, nth: int = 0) -> int:
@@ -196,9 +196,7 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
                 length=3,
             )
 
-    def another(name: str, instructions: list[int]) -> Job:
-        return another_program(program, x, source, name, instructions)
-
+    another = functools.partial(another_program, program, x, source)
     # Free slots are counted when all is idle, not while one is in use.
     for token in (Token[f"{name}_FREE"] for name in "WSXB"):
         for count in (1, 2):
@@ -234,9 +232,7 @@ def _unloaded(bench: Bench) -> None:
 
 def _unloaded_jobs(jobs: Jobs) -> Iterator[Job]:
     source = jobs.random("unloaded")
-    case = _full_case(jobs)
-    program = compile_layer(case.layer, jobs.config, case.rows)
-    x = program.pack_x(case.q, case.scale)
+    program, x = _full_program(jobs)
     words = list(program.instructions)
     after = next(i for i, word in enumerate(words) if word & 0xFF == Opcode.LAYER) + 1
     loaders = (Unit.LDW, Unit.LDX)
@@ -275,6 +271,13 @@ def _full_case(jobs: Jobs) -> Case:
         several = layer.n > jobs.config.lanes and layer.k > jobs.config.step
         if layer.offsets is not None and layer.bias is not None and several and case.rows > 2:
             return case
+
+
+def _full_program(jobs: Jobs) -> tuple[Program, bytes]:
+    """That layer compiled, and its activations."""
+    case = _full_case(jobs)
+    program = compile_layer(case.layer, jobs.config, case.rows)
+    return program, program.pack_x(case.q, case.scale)
 
 
 def _full_job(jobs: Jobs) -> Job:

@@ -49,7 +49,7 @@ class Case:
     @property
     def memory_bits(self) -> int:
         """Bits of a word of the activation buffer."""
-        return max(self.config.bus_width, self.config.x_word_bits)
+        return self.config.x_memory_bits
 
     def runs(self, k: int) -> list[int]:
         """Places of each run of a body of k places."""
