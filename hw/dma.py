@@ -120,6 +120,13 @@ class Window(wiring.Component):
         ]
         below = REGION_ALIGNMENT - shift  # bits that the region's base does not have
 
+        refused = Signal()
+        m.d.comb += [
+            refused.eq(outside | (end > self.size[unit:])),
+            self.error.eq(self.busy & refused),
+            self.busy.eq(~self.i.ready),
+        ]
+
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.i.ready.eq(1)
@@ -141,14 +148,12 @@ class Window(wiring.Component):
                 with m.If(self.i.valid):
                     m.next = "CHECK"
             with m.State("CHECK"):
-                m.d.comb += self.busy.eq(1)
-                with m.If(outside | (end > self.size[unit:])):
-                    m.d.comb += self.error.eq(1)
+                with m.If(refused):
                     m.next = "IDLE"
                 with m.Else():
                     m.next = "ISSUE"
             with m.State("ISSUE"):
-                m.d.comb += [self.busy.eq(1), self.o.valid.eq(1)]
+                m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):
                     m.next = "IDLE"
         return m

@@ -74,6 +74,8 @@ class Unpacker(wiring.Component):
     -------
     start, columns, group_size, words
         A block begins.
+    active
+        From the cycle after ``start`` to that of ``done``.
     i
         Beats.
     write
@@ -92,13 +94,13 @@ class Unpacker(wiring.Component):
                 "columns": In(range(config.weight_words * config.step + 1)),
                 "group_size": In(17),
                 "words": In(range(config.tiles * config.planes + 1)),
+                "active": In(1),
                 "i": In(stream.Signature(config.bus_width)),
                 "write_enable": Out(self.groups),
                 "write_word": Out((config.weight_words - 1).bit_length()),
                 "write_data": Out(self.piece),
                 "word_done": Out(1),
                 "overflow": Out(1),
-                "busy": Out(1),
                 "done": Out(1),
             }
         )
@@ -132,7 +134,7 @@ class Unpacker(wiring.Component):
         m.d.comb += [
             take.eq(Mux(slices_left > cfg.slice_group, cfg.slice_group, slices_left)),
             need.eq(take * per_slice),
-            emit.eq(self.busy & (level >= need)),
+            emit.eq(self.active & (level >= need)),
             word_ends.eq(slices_left <= cfg.slice_group),
             step_ends.eq(word_ends & (word == self.words - 1)),
             run_ends.eq(run_left <= cfg.step),
@@ -164,8 +166,6 @@ class Unpacker(wiring.Component):
                             rest.eq(rest - following),
                             slices_left.eq(slices_of(following)),
                         ]
-        with m.If(self.done):
-            m.d.sync += self.busy.eq(0)
 
         # What is left after this cycle's piece moves down; a beat is appended above it.
         used = Mux(emit, need, 0)
@@ -174,11 +174,11 @@ class Unpacker(wiring.Component):
         moved = Array([hold[s * cfg.lanes :] for s in range(cfg.slice_group + 1)])[
             Mux(emit, take, 0)
         ]
-        self_room = kept <= capacity - per_beat
+        room = kept <= capacity - per_beat
         accept = Signal()
         position = Signal(range(capacity + 1))
         m.d.comb += [
-            self.i.ready.eq(self.busy & self_room),
+            self.i.ready.eq(self.active & room),
             accept.eq(self.i.valid & self.i.ready),
             position.eq(kept),
         ]
@@ -195,7 +195,6 @@ class Unpacker(wiring.Component):
         with m.If(self.start):
             size = Mux(self.columns > self.group_size, self.group_size, self.columns)
             m.d.sync += [
-                self.busy.eq(1),
                 hold.eq(0),
                 level.eq(0),
                 group.eq(0),
@@ -382,6 +381,7 @@ class WeightLoader(wiring.Component):
         slots = {name: Signal(name=f"{name}_slot", reset_less=True) for name in "wsb"}
         with m.If(self.start):
             m.d.sync += [slot.eq(1) for slot in slots.values()]
+        sinking = Signal()
         m.d.comb += head.eq(tags.r_data)
         scale_sink = _PieceWriter(m, self.scales, "scale", slots["s"])
         bias_sink = _PieceWriter(m, self.biases, "bias", slots["b"])
@@ -389,6 +389,7 @@ class WeightLoader(wiring.Component):
             unpacker.columns.eq(head.columns),
             unpacker.group_size.eq(layer.group_size),
             unpacker.words.eq(head.words),
+            unpacker.active.eq(sinking),
             unpacker.i.payload.eq(self.i.payload),
             self.weights.write_enable.eq(unpacker.write_enable),
             self.weights.write_word.eq(unpacker.write_word),
@@ -397,7 +398,6 @@ class WeightLoader(wiring.Component):
         ]
         with m.If(unpacker.overflow):
             m.d.comb += self.operand_error.eq(1)
-        sinking = Signal()
         codes = Signal()  # the next beat is one of them
         m.d.comb += unpacker.i.valid.eq(self.i.valid & codes)
         with m.FSM() as sink:

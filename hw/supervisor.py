@@ -208,13 +208,13 @@ class Supervisor(wiring.Component):
                     m.d.comb += self.interrupt.eq(1)
                     m.next = "IDLE"
             with m.State("DRAIN"):
+                # Only aresetn helps against a hung bus; the host hears of it.
+                m.d.sync += self.hung.eq(self.hung | hung)
                 with m.If(self.bus_idle):
                     m.d.comb += self.interrupt.eq(1)
                     m.next = "IDLE"
                 with m.Elif(hung):
-                    # Only aresetn helps now; the host hears of it.
                     m.d.comb += self.interrupt.eq(~self.hung)
-                    m.d.sync += self.hung.eq(1)
         idle, drains = fsm.ongoing("IDLE"), fsm.ongoing("DRAIN")
         m.d.comb += [
             self.busy.eq(~idle),

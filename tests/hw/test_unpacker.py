@@ -56,6 +56,7 @@ def test_words(case: tuple, gaps: bool) -> None:
         ctx.set(dut.words, words)
         await ctx.tick()
         ctx.set(dut.start, 0)
+        ctx.set(dut.active, 1)
         for beat in range(beats):
             while gaps and rng.random() < 0.4:
                 ctx.set(dut.i.valid, 0)
