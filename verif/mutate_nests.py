@@ -2,8 +2,9 @@
 
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from lutcore.hw.config import COLUMNS_MAX, ceil_div
 from lutcore.hw.isa import LOOP_LEVELS, PROGRAM_MAX, UNIT_OF, Axis, Opcode, Unit, decode, encode
 from lutcore.sw.compile import compile_layer
 from lutcore.verif.layers import draw_case
@@ -13,6 +14,10 @@ from lutcore.verif.mutate_jobs import Job, altered_job
 __all__ = ["SCENARIOS", "deepened"]
 
 SCENARIOS: list[Scenario] = []
+
+#: Tiles or row tiles of the longest layers. The more of them, the longer it takes: some 16 cycles
+#: for a tile of one step and the rows of a small core.
+_LONG = 1 << 13
 
 
 @scenario(SCENARIOS, "nests")
@@ -24,6 +29,39 @@ def _nests(bench: Bench) -> None:
     host = bench.host(latency=6)
     for job in bench.jobs.once("nests", lambda: _jobs(bench.jobs, 12)):
         host.run(job)
+
+
+@scenario(SCENARIOS, "long")
+def _long(bench: Bench) -> None:
+    """Layers of thousands of tiles, columns or row tiles, the upper bits of whose extents count.
+
+    The loops around them hold the whole extent, or half of it, which those inside split.
+    """
+    host = bench.host(latency=6)
+    for job in bench.jobs.once("long", lambda: _long_jobs(bench.jobs)):
+        host.run(job)
+
+
+def _long_jobs(jobs: Jobs) -> list[Job]:
+    config, source, numbers = jobs.config, jobs.random("long"), jobs.numbers("long")
+    step, found = config.step, []
+    tiles = min(_LONG, COLUMNS_MAX // config.lanes)
+    for axis, n, columns, rows in (
+        (Axis.N, tiles, step, 1),
+        (Axis.K, 1, COLUMNS_MAX, 1),
+        (Axis.R, 1, step, _LONG),
+    ):
+        shape = n * config.lanes, columns, min(columns, config.run)
+        case = draw_case(source, numbers, config, kind=("affine", 1), shape=shape)
+        picked = numbers.integers(case.rows, size=(rows - 1) * config.rows + 1)
+        case = dataclasses.replace(case, q=case.q[picked], scale=case.scale[picked])
+        program = compile_layer(case.layer, config, case.rows)
+        words = deepened(halved(program.instructions, axis), source, [axis])
+        deep = dataclasses.replace(program, instructions=tuple(words))
+        name = f"{n} tiles, {columns} columns, {rows} row tiles"
+        found.append(altered_job(deep, program.pack_x(case.q, case.scale), source, name))
+    assert all(job.good for job in found), "programs that do the same must end as well"
+    return found
 
 
 def _jobs(jobs: Jobs, count: int) -> list[Job]:
@@ -49,12 +87,52 @@ def lengthened(words: Sequence[int]) -> list[int]:
     return [*words[:-1], *[layer] * (PROGRAM_MAX - len(words)), words[-1]]
 
 
-def deepened(words: Sequence[int], source: random.Random) -> list[int]:
+def halved(words: Sequence[int], axis: Axis) -> list[int]:
+    """A program that does the same, but goes over an axis in two parts of about the same size.
+
+    Loops over a size of 1, which that axis has without them, make room for it.
+    """
+
+    def halve(_: Unit, loops: list[int], fields: dict[str, int]) -> list[int]:
+        kept = [decode(word)[1] for word in loops]
+        for place in reversed(range(len(kept))):
+            if kept[place]["total"] == 1:
+                del kept[place]
+                _raise_levels(fields, -1, above=place)
+        for place, loop in enumerate(kept):
+            part = ceil_div(ceil_div(loop["total"], loop["step"]), 2)
+            if loop["axis"] == axis and part > 1 and len(kept) < LOOP_LEVELS:
+                outer = {"step": part * loop["step"], "stride": part * loop["stride"]}
+                kept.insert(place, loop | outer)
+                # Levels that this loop is outside of have one more outside of them.
+                _raise_levels(fields, 1, above=place)
+                break
+        return [encode(Opcode.LOOP, **loop) for loop in kept]
+
+    return _changed(words, halve)
+
+
+def deepened(
+    words: Sequence[int], source: random.Random, axes: Sequence[Axis] = tuple(Axis)
+) -> list[int]:
     """A program that does the same, with every nest as deep as it may be.
 
-    Each loop that is added has one iteration, which takes all of its axis; its stride counts for
-    nothing. Levels are numbers of loops, so they grow with the loops outside of them.
+    Each loop that is added has one iteration, which takes all of its axis, one of those given; its
+    stride counts for nothing. Levels are numbers of loops, so they grow with the loops outside.
     """
+
+    def deepen(unit: Unit, loops: list[int], fields: dict[str, int]) -> list[int]:
+        more = LOOP_LEVELS - len(loops)
+        _raise_levels(fields, more)
+        return [_single(unit, loops, source.choice(axes), source) for _ in range(more)] + loops
+
+    return _changed(words, deepen)
+
+
+def _changed(
+    words: Sequence[int], change: Callable[[Unit, list[int], dict[str, int]], list[int]]
+) -> list[int]:
+    """Other loops in place of those of each nest; fields of its instruction change in place."""
     result: list[int] = []
     waiting: dict[Unit, list[int]] = {unit: [] for unit in Unit}
     for word in words:
@@ -64,19 +142,20 @@ def deepened(words: Sequence[int], source: random.Random) -> list[int]:
         elif instruction.opcode in UNIT_OF:
             unit = UNIT_OF[instruction.opcode]
             loops, waiting[unit] = waiting[unit], []
-            more = LOOP_LEVELS - len(loops)
-            result += [_single(unit, loops, source) for _ in range(more)] + loops
-            for name in fields:
-                if name.endswith("level"):
-                    fields[name] += more
+            result += change(unit, loops, fields)
             result.append(encode(instruction.opcode, **fields))
         else:
             result.append(word)
     return result
 
 
-def _single(unit: Unit, loops: Sequence[int], source: random.Random) -> int:
-    axis = source.choice(list(Axis))
+def _raise_levels(fields: dict[str, int], more: int, *, above: int = -1) -> None:
+    for name, value in fields.items():
+        if name.endswith("level") and value > above:
+            fields[name] = value + more
+
+
+def _single(unit: Unit, loops: Sequence[int], axis: Axis, source: random.Random) -> int:
     extents = [decode(word)[1]["total"] for word in loops if decode(word)[1]["axis"] == axis]
     extent = extents[0] if extents else 1
     return encode(

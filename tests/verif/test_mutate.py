@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lutcore.hw.config import CoreConfig
-from lutcore.hw.isa import LOOP_LEVELS, UNIT_OF, Opcode
+from lutcore.hw.isa import LOOP_LEVELS, UNIT_OF, Axis, Opcode
 from lutcore.sim.driver import run_on_iss
 from lutcore.sim.golden import golden
 from lutcore.sim.rtl_build import build_model
@@ -30,7 +30,7 @@ from lutcore.verif.mutants import (
 from lutcore.verif.mutate import Regression, Verdict
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario
 from lutcore.verif.mutate_campaign import Campaign, Request, units_of
-from lutcore.verif.mutate_nests import deepened
+from lutcore.verif.mutate_nests import deepened, halved
 from lutcore.verif.mutate_proof import METHODS, prove_equivalent
 
 # Reads a word of memory at ADDRESS (register 0x10), counts it up and writes it 64 bytes further.
@@ -400,6 +400,24 @@ def test_deep_nests_do_the_same() -> None:
         expected = golden(case.layer, case.q, case.scale)
         found = run_on_iss(deep, case.q, case.scale)
         assert (found.view(np.uint32) == expected.view(np.uint32)).all()
+
+
+@pytest.mark.parametrize("axis", Axis)
+def test_nests_in_two_parts_do_the_same(axis: Axis) -> None:
+    numbers = np.random.default_rng(6)
+    blocks = 5 * CONFIG.tiles * CONFIG.lanes
+    columns = 5 * CONFIG.weight_words * CONFIG.step
+    shape = blocks, columns, CONFIG.run
+    case = draw_case(random.Random(6), numbers, CONFIG, kind=("affine", 1), shape=shape)
+    picked = numbers.integers(case.rows, size=7 * CONFIG.rows)
+    case = dataclasses.replace(case, q=case.q[picked], scale=case.scale[picked])
+    program = compile_layer(case.layer, CONFIG, case.rows)
+    words = halved(program.instructions, axis)
+    assert words != list(program.instructions)
+    assert not check(words, CONFIG)
+    expected = golden(case.layer, case.q, case.scale)
+    found = run_on_iss(dataclasses.replace(program, instructions=tuple(words)), case.q, case.scale)
+    assert (found.view(np.uint32) == expected.view(np.uint32)).all()
 
 
 def test_report() -> None:
