@@ -329,6 +329,11 @@ class CoreConfig:
         return self.bus_width // 8
 
     @property
+    def beat_shift(self) -> int:
+        """Bits of an address within a bus beat."""
+        return self.beat_bytes.bit_length() - 1
+
+    @property
     def slice_group(self) -> int:
         """Columns (slices of ``lanes`` bits) that the weight unpacker delivers per cycle.
 

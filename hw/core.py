@@ -173,9 +173,7 @@ class _Engine(wiring.Component):
             width = len(table.reader.seek_word) if unit == Unit.MMA else 40
             # What is not whole beats from the region's start is out of bounds to a loader.
             loads = unit in (Unit.LDW, Unit.LDX)
-            nest = Nest(
-                address_width=width, aligned=(cfg.beat_bytes - 1).bit_length() if loads else 0
-            )
+            nest = Nest(address_width=width, aligned=cfg.beat_shift if loads else 0)
             m.submodules[f"nest_{name}"] = nest
             layout = INSTRUCTIONS[unit.opcode].layout
             held = Signal(layout, name=f"{name}_fields", reset_less=True)

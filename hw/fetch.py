@@ -250,8 +250,7 @@ class Fetch(wiring.Component):
                 m.d.comb += [
                     self.command.valid.eq(1),
                     self.command.payload.length.eq(
-                        (count * (INSTRUCTION_BITS // 8) + (cfg.beat_bytes - 1))
-                        >> (cfg.beat_bytes - 1).bit_length()
+                        (count * (INSTRUCTION_BITS // 8) + (cfg.beat_bytes - 1)) >> cfg.beat_shift
                     ),
                 ]
                 with m.If(self.command.ready):

@@ -267,10 +267,9 @@ class WeightLoader(wiring.Component):
         m = Module()
         cfg = self.config
         layer, body, fields = self.layer, self.body.payload, self.fields
-        beat_shift = (cfg.beat_bytes - 1).bit_length()
 
         def beats_of(byte_count):
-            return (byte_count + (cfg.beat_bytes - 1)) >> beat_shift
+            return (byte_count + (cfg.beat_bytes - 1)) >> cfg.beat_shift
 
         # Requester -------------------------------------------------------------------------
         groups = Signal(range(cfg.scale_words + 1), reset_less=True)
@@ -301,7 +300,7 @@ class WeightLoader(wiring.Component):
             tags.w_data.eq(Cat(tag, with_scales, with_bias)),
             self.command.payload.offset.eq(body.address),
             self.command.payload.length.eq(total),
-            self.next_address.eq(body.address + (total << beat_shift)),
+            self.next_address.eq(body.address + (total << cfg.beat_shift)),
         ]
         with m.FSM():
             with m.State("IDLE"):
@@ -526,7 +525,6 @@ class ActivationLoader(wiring.Component):
         cfg = self.config
         body = self.body.payload
         items, pieces, slot_words = cfg.x_items, self.pieces, cfg.x_slot_words
-        beat_shift = (cfg.beat_bytes - 1).bit_length()
 
         # Requester.
         words = Signal(EXTENT_BITS)  # memory words
@@ -547,7 +545,7 @@ class ActivationLoader(wiring.Component):
             head.eq(tags.r_data),
             self.command.payload.offset.eq(body.address),
             self.command.payload.length.eq(beats),
-            self.next_address.eq(body.address + (beats << beat_shift)),
+            self.next_address.eq(body.address + (beats << cfg.beat_shift)),
         ]
         with m.FSM():
             with m.State("IDLE"):
