@@ -111,7 +111,7 @@ class BufferReader(wiring.Component):
     request, issue
         The unit wants items; one is issued in this cycle (its value comes with ``valid``).
     valid, ready, item
-        The item read; held until taken.
+        The item read; held until taken. While it is reset the unit has to be ready.
     """
 
     def __init__(self, *, width: int, item_bits: int, slot_words: int) -> None:
@@ -140,10 +140,13 @@ class BufferReader(wiring.Component):
         word = Signal.like(self.seek_word, reset_less=True)
         part = Signal(range(self.per_word), reset_less=True)
         part_read = Signal.like(part)
+        # No reset: the unit takes what it finds before a program can begin.
+        valid = Signal(reset_less=True)
         wraps = part == self.per_word - 1
         available = (self.port.writer_slot != slot) | (self.port.writer_count > word)
         m.d.comb += [
-            self.issue.eq(self.request & available & (~self.valid | self.ready)),
+            self.valid.eq(valid),
+            self.issue.eq(self.request & available & (~valid | self.ready)),
             self.port.slot.eq(slot),
             self.port.word.eq(word),
             self.port.enable.eq(self.issue),
@@ -151,13 +154,13 @@ class BufferReader(wiring.Component):
         ]
         with m.If(self.issue):
             m.d.sync += [
-                self.valid.eq(1),
+                valid.eq(1),
                 part_read.eq(part),
                 part.eq(Mux(wraps, 0, part + 1)),
                 word.eq(word + wraps),
             ]
         with m.Elif(self.ready):
-            m.d.sync += self.valid.eq(0)
+            m.d.sync += valid.eq(0)
         with m.If(self.seek):
             m.d.sync += [slot.eq(self.seek_slot), word.eq(self.seek_word), part.eq(0)]
         return m

@@ -12,7 +12,15 @@ from lutcore.hw.csr import COUNTER_UNITS, Region
 from lutcore.hw.csr_file import CounterBank, CsrFile, event_bits, status_word
 from lutcore.hw.dma import REGION_ALIGNMENT, ReadMaster, Window, WriteMaster, command_layout
 from lutcore.hw.fetch import Fetch
-from lutcore.hw.isa import INSTRUCTIONS, PROGRAM_MAX, Cause, Opcode, Token, Unit
+from lutcore.hw.isa import (
+    INSTRUCTIONS,
+    PROGRAM_MAX,
+    RESULT_ALIGNMENT,
+    Cause,
+    Opcode,
+    Token,
+    Unit,
+)
 from lutcore.hw.loaders import ActivationLoader, WeightLoader, write_signature
 from lutcore.hw.nest import Nest
 from lutcore.hw.results import FinalUnit, StoreUnit
@@ -70,7 +78,10 @@ class _Engine(wiring.Component):
         }
         self.windows = {
             name: Window(
-                beat, lengths="bytes" if name == "store" else "beats", longest=unit.longest
+                beat,
+                lengths="words" if name == "store" else "beats",
+                aligned=RESULT_ALIGNMENT.bit_length() - 1,
+                longest=unit.longest,
             )
             for name, unit in self.requesters.items()
         }
@@ -173,7 +184,12 @@ class _Engine(wiring.Component):
             width = len(table.reader.seek_word) if unit == Unit.MMA else 40
             # What is not whole beats from the region's start is out of bounds to a loader.
             loads = unit in (Unit.LDW, Unit.LDX)
-            nest = Nest(address_width=width, aligned=cfg.beat_shift if loads else 0)
+            # All but TABLE look at a body first, and take it later.
+            nest = Nest(
+                address_width=width,
+                aligned=cfg.beat_shift if loads else 0,
+                prompt=unit == Unit.MMA,
+            )
             m.submodules[f"nest_{name}"] = nest
             layout = INSTRUCTIONS[unit.opcode].layout
             held = Signal(layout, name=f"{name}_fields", reset_less=True)

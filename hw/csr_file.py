@@ -258,8 +258,11 @@ class CsrFile(wiring.Component):
                     m.next = "ADDRESS"
 
         # Writes: address and data in any order, then the response.
-        write_address, write_data, strobe = Signal(12), Signal(32), Signal(4)
-        have_address, have_data = Signal(), Signal()
+        write_address = Signal(12)
+        write_data = Signal(32)
+        strobe = Signal(4)
+        have_address = Signal()
+        have_data = Signal()
         bad = Signal()
         m.d.comb += [axi.awready.eq(~have_address), axi.wready.eq(~have_data)]
         with m.If(axi.awvalid & axi.awready):
@@ -282,16 +285,18 @@ class CsrFile(wiring.Component):
                 with m.Case(CSRS["IRQ"].offset >> 2):
                     with m.If(strobe[0] & write_data[0]):
                         m.d.sync += pending.eq(0)
-                for name in self.settings_names:
-                    with m.Case(CSRS[name].offset >> 2):
-                        register = self.settings[name]
-                        m.d.comb += bad.eq(self.busy)
-                        for lane in range(4):
-                            part = slice(8 * lane, 8 * lane + 8)
-                            with m.If(~self.busy & strobe[lane]):
-                                m.d.sync += register[part].eq(write_data[part])
+                with m.Case(*(CSRS[name].offset >> 2 for name in self.settings_names)):
+                    m.d.comb += bad.eq(self.busy)
                 with m.Default():
                     m.d.comb += bad.eq(1)
+        # Settings follow while the response waits, for as long as address and data stay.
+        with m.If(axi.bvalid & ~axi.bresp[1]):
+            for name in self.settings_names:
+                register = self.settings[name]
+                for lane in range(4):
+                    part = slice(8 * lane, 8 * lane + 8)
+                    with m.If((write_address[2:] == CSRS[name].offset >> 2) & strobe[lane]):
+                        m.d.sync += register[part].eq(write_data[part])
         with m.If(self.interrupt):
             m.d.sync += pending.eq(1)
         return m

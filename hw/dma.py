@@ -34,14 +34,15 @@ __all__ = [
     "request_layout",
 ]
 
-#: The longest request, in beats or bytes, where nothing shorter is known.
+#: The longest request, in beats or words, where nothing shorter is known.
 LONGEST = 2**24 - 1
 #: Bits of an address below which every region is aligned.
 REGION_ALIGNMENT = 6
+_WORD_SHIFT = 2  # bits of an address within a word of 32 bits
 
 
 def request_layout(longest: int = LONGEST) -> data.StructLayout:
-    """A unit's request: byte offset within its region; ``length`` in beats or bytes, >= 1."""
+    """A unit's request: byte offset within its region; ``length`` in beats or words, >= 1."""
     return data.StructLayout({"offset": ADDRESS_WIDTH, "length": range(longest + 1)})
 
 
@@ -65,7 +66,9 @@ class Window(wiring.Component):
         Bits of a beat.
     lengths
         ``"beats"``: requests of whole beats at aligned offsets, others are refused;
-        ``"bytes"``: any bytes, for which the beats that hold them are requested.
+        ``"words"``: any words of 32 bits, for which the beats that hold them are requested.
+    aligned
+        Lowest bits of the offsets of words that are zero, two at least.
     longest
         The largest length of a request.
 
@@ -83,15 +86,30 @@ class Window(wiring.Component):
         A request is being checked or waits on ``o``.
     """
 
-    def __init__(self, bus_width: int, *, lengths: str = "beats", longest: int = LONGEST) -> None:
-        if lengths not in ("beats", "bytes"):
-            raise TypeError(f"Lengths must be 'beats' or 'bytes', not {lengths!r}")
+    def __init__(
+        self,
+        bus_width: int,
+        *,
+        lengths: str = "beats",
+        aligned: int = _WORD_SHIFT,
+        longest: int = LONGEST,
+    ) -> None:
+        if lengths not in ("beats", "words"):
+            raise TypeError(f"Lengths must be 'beats' or 'words', not {lengths!r}")
         self.bus_width = bus_width
         self.lengths = lengths
         self.longest = longest
-        beat = bus_width // 8
-        # Bytes may begin at the end of a beat.
-        self.most_beats = longest if lengths == "beats" else (longest + 2 * (beat - 1)) // beat
+        if aligned < _WORD_SHIFT:
+            raise TypeError(
+                f"Offsets of words have at least {_WORD_SHIFT} bits of 0, not {aligned}"
+            )
+        # Bits of a word's place within a beat, those of them that are zero, and words of a beat.
+        self.place_bits = _log2(bus_width // 32)
+        self.even_bits = min(aligned - _WORD_SHIFT, self.place_bits)
+        words = 1 << self.place_bits
+        # Where the last beat ends if words begin as far behind the start of one as they may.
+        reach = longest + words - (1 << self.even_bits) + words - 1
+        self.most_beats = longest if lengths == "beats" else reach // words
         super().__init__(
             {
                 "base": In(ADDRESS_WIDTH),
@@ -109,7 +127,7 @@ class Window(wiring.Component):
         offset, length = self.i.payload.offset, self.i.payload.length
         whole = self.lengths == "beats"
         # The end is counted in the unit of the length.
-        unit = shift if whole else 0
+        unit = shift if whole else _WORD_SHIFT
         end = Signal(max(32 - unit, len(length)) + 1, reset_less=True)
         outside = Signal(reset_less=True)
         place = Signal(ADDRESS_WIDTH - shift, reset_less=True)
@@ -138,13 +156,16 @@ class Window(wiring.Component):
                         )
                     ),
                     end.eq(offset[unit:32] + length),
-                    outside.eq(offset[32:].any() | (offset[:unit].any() if unit else 0)),
+                    outside.eq(offset[32:].any() | (offset[:shift].any() if whole else 0)),
                 ]
                 if whole:
                     m.d.sync += beats.eq(length)
                 else:
-                    reach = length + offset[:shift] + ((1 << shift) - 1)
-                    m.d.sync += beats.eq(reach >> shift)
+                    skipped = Cat(
+                        Const(0, self.even_bits), offset[_WORD_SHIFT:shift][self.even_bits :]
+                    )
+                    reach = length + skipped + ((1 << self.place_bits) - 1)
+                    m.d.sync += beats.eq(reach >> self.place_bits)
                 with m.If(self.i.valid):
                     m.next = "CHECK"
             with m.State("CHECK"):

@@ -18,6 +18,7 @@ __all__ = [
     "ISA_VERSION",
     "LOOP_LEVELS",
     "PROGRAM_MAX",
+    "RESULT_ALIGNMENT",
     "UNIT_OF",
     "Axis",
     "Cause",
@@ -38,6 +39,8 @@ INSTRUCTION_BITS = 128
 PROGRAM_MAX = 128
 #: Hardware loops that one instruction may carry.
 LOOP_LEVELS = 5
+#: Rows of results start at multiples of this many bytes, so that no group of them spans two beats.
+RESULT_ALIGNMENT = 32
 
 
 class Opcode(enum.IntEnum):

@@ -100,6 +100,8 @@ class Nest(wiring.Component):
     aligned
         Lowest bits of the address, all zero in every body that another one follows: whoever takes
         the bodies stops at one where they are not.
+    prompt
+        Whether a body may be taken in the first cycle of ``o.valid``.
 
     Members
     -------
@@ -119,10 +121,12 @@ class Nest(wiring.Component):
         Pulse: no further bodies.
     """
 
-    def __init__(self, *, address_width: int = ADDRESS_BITS, aligned: int = 0) -> None:
+    def __init__(
+        self, *, address_width: int = ADDRESS_BITS, aligned: int = 0, prompt: bool = True
+    ) -> None:
         if not isinstance(address_width, int) or not 1 <= address_width <= ADDRESS_BITS:
             raise TypeError(f"Address width must be in 1..{ADDRESS_BITS}, not {address_width!r}")
-        self.address_width, self.aligned = address_width, aligned
+        self.address_width, self.aligned, self.prompt = address_width, aligned, prompt
         super().__init__(
             {
                 "push": In(stream.Signature(loop_layout())),
@@ -212,8 +216,9 @@ class Nest(wiring.Component):
             addresses.write.en.eq(store),
         ]
 
-        fresh = Signal(reset_less=True)
-        m.d.sync += fresh.eq(0)
+        # In the first cycle of a body the innermost address is still being written.
+        settled = Signal(reset_less=True)
+        m.d.sync += settled.eq(0)
         innermost = Signal()
         m.d.comb += innermost.eq(level + 1 == depth)
 
@@ -280,19 +285,21 @@ class Nest(wiring.Component):
 
             with m.State("BODY"):
                 m.d.comb += self.o.valid.eq(1)
-                m.d.sync += [level.eq(turn), fresh.eq(1)]
+                m.d.sync += [level.eq(turn), settled.eq(1)]
                 m.d.sync += [flag.eq(0) for flag in changed.values()]
                 with m.If(self.o.ready):
                     m.d.sync += address.eq(self.next_address)
                     with m.If(~pending.any()):
                         m.next = "DONE"
-                    with m.Elif(fresh):
-                        m.next = "GO_ON"
+                    if self.prompt:
+                        with m.Elif(~settled):
+                            m.next = "REREAD"
                     with m.Else():
-                        m.next = "REREAD"
+                        m.next = "GO_ON"
 
-            with m.State("REREAD"):  # the innermost address was being written meanwhile
-                m.next = "GO_ON"
+            if self.prompt:
+                with m.State("REREAD"):
+                    m.next = "GO_ON"
 
             with m.State("GO_ON"):
                 m.d.comb += scan.eq(level + 1)

@@ -8,7 +8,7 @@ from lutcore.hw.buffers import read_signature
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.dma import request_layout
 from lutcore.hw.final import Finaliser
-from lutcore.hw.isa import INSTRUCTIONS, Opcode
+from lutcore.hw.isa import INSTRUCTIONS, RESULT_ALIGNMENT, Opcode
 from lutcore.hw.nest import body_layout
 from lutcore.hw.scale import final_tag
 from lutcore.hw.util import State
@@ -254,7 +254,8 @@ class StoreUnit(wiring.Component):
     i_row_end, i_tile_end
         Beside ``i``: its results are the last of a row; they are of the last row of a row tile.
     command
-        Byte offset in the result region and length of a row's part, to be checked and written.
+        Byte offset in the result region, a multiple of `RESULT_ALIGNMENT`, and words of a row's
+        part, to be checked and written.
     o
         Beats with their strobes.
     operand_error
@@ -263,7 +264,7 @@ class StoreUnit(wiring.Component):
 
     def __init__(self, config: CoreConfig) -> None:
         self.config = config
-        self.longest = config.tiles * config.lanes * 4  # a row of a block
+        self.longest = config.tiles * config.lanes  # words of a row of a block
         super().__init__(
             {
                 "layer": In(INSTRUCTIONS[Opcode.LAYER].layout),
@@ -306,8 +307,8 @@ class StoreUnit(wiring.Component):
         take = Signal()
         ends = left <= cfg.final_lanes
         gathering = Signal()
-        # Rows start on 32 bytes, so that a group of results lies within a beat.
-        misaligned = body.address[:5].any() | layer.row_stride[:5].any()
+        starts = (body.address, layer.row_stride)
+        misaligned = Cat(start % RESULT_ALIGNMENT for start in starts).any()
 
         m.d.comb += [
             tiles.eq(body.n),
@@ -315,7 +316,7 @@ class StoreUnit(wiring.Component):
             self.o.payload.data.eq(beat),
             self.o.payload.strobe.eq(Cat(bit.replicate(4) for bit in strobe)),
             self.command.payload.offset.eq(address),
-            self.command.payload.length.eq(channels << 2),
+            self.command.payload.length.eq(channels),
             self.i.ready.eq(gathering & (~full | self.o.ready)),
             take.eq(self.i.valid & self.i.ready),
             self.next_address.eq(address + layer.row_stride),

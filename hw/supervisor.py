@@ -1,6 +1,6 @@
 """Token counters and the supervisor: what starts, stops and watches a core."""
 
-from amaranth.hdl import Array, Module, Mux, Signal, unsigned
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,6 +14,29 @@ __all__ = ["ErrorPort", "Supervisor", "TokenBank"]
 DEADLOCK_CYCLES = 1024
 #: Cycles without any transfer after which a bus that owes one counts as hung.
 HUNG_CYCLES = 65_536
+
+
+def _lasts(m: Module, name: str, cycles: int, *, clear: Value, count: Value | int = 1) -> Value:
+    """Whether ``count`` has been 1 for ``cycles`` cycles since the last ``clear``; it stays so.
+
+    A shift register that feeds back two of its bits counts as well as an adder, and for less. Its
+    taps are the first ones with which it takes that many steps without coming back to the start.
+    """
+    width = (cycles + 1).bit_length()
+    for tap in reversed(range(width - 1)):
+        value, steps = 0, 0
+        while steps < cycles and (value != 0 or steps == 0):
+            value = (value << 1 & (1 << width) - 1) | (~(value >> width - 1 ^ value >> tap) & 1)
+            steps += 1
+        if steps == cycles and value != 0:
+            break
+    passed = Signal(width, name=name)
+    lasted = passed == value
+    with m.If(clear):
+        m.d.sync += passed.eq(0)
+    with m.Elif(count & ~lasted):
+        m.d.sync += passed.eq(Cat(~(passed[-1] ^ passed[tap]), passed[:-1]))
+    return lasted
 
 
 class ErrorPort(data.Struct):
@@ -142,18 +165,14 @@ class Supervisor(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        idle_for = Signal(range(DEADLOCK_CYCLES + 1))
-        silent_for = Signal(range(HUNG_CYCLES + 1))
+        runs = Signal()
         over_budget = Signal()
         # A register in the path: the comparison may be a cycle late.
         m.d.sync += over_budget.eq((self.budget != 0) & (self.cycles >= self.budget))
         stop = Signal(ErrorPort)
-        # Powers of two: their bit says that they are reached.
-        deadlock, hung = idle_for[-1], silent_for[-1]
-        with m.If(~self.bus_owed | self.bus_moved):
-            m.d.sync += silent_for.eq(0)
-        with m.Elif(~hung):
-            m.d.sync += silent_for.eq(silent_for + 1)
+        works = self.progress | self.bus_owed | self.bus_moved
+        deadlock = _lasts(m, "idle_for", DEADLOCK_CYCLES, clear=~runs | works)
+        hung = _lasts(m, "silent_for", HUNG_CYCLES, clear=~self.bus_owed | self.bus_moved)
         with m.If(over_budget):
             m.d.comb += [stop.valid.eq(1), stop.cause.eq(Cause.BUDGET)]
             m.d.comb += stop.instruction.eq(self.oldest_at)
@@ -172,29 +191,22 @@ class Supervisor(wiring.Component):
 
         with m.FSM() as fsm:
             with m.State("IDLE"):
-                with m.If(self.start & ~self.soft_reset):
+                with m.If(self.start | self.soft_reset):
                     m.d.sync += [
                         self.done.eq(0),
                         self.error.eq(0),
                         self.hung.eq(0),
                         self.cause.eq(Cause.NONE),
                         self.instruction.eq(0),
-                        self.cycles.eq(0),
-                        idle_for.eq(0),
                     ]
+                with m.If(self.start & ~self.soft_reset):
+                    m.d.sync += self.cycles.eq(0)
                     m.next = "LAUNCH"
-                with m.Elif(self.soft_reset):
-                    m.d.sync += [self.done.eq(0), self.error.eq(0), self.cause.eq(Cause.NONE)]
-                    m.d.sync += [self.instruction.eq(0), self.hung.eq(0)]
             with m.State("LAUNCH"):
                 m.d.sync += self.cycles.eq(self.cycles + 1)
                 m.next = "RUN"
             with m.State("RUN"):
                 m.d.sync += self.cycles.eq(self.cycles + 1)
-                with m.If(self.progress | self.bus_owed | self.bus_moved):
-                    m.d.sync += idle_for.eq(0)
-                with m.Else():
-                    m.d.sync += idle_for.eq(idle_for + 1)
                 # All of them zero while there is no reason to stop.
                 m.d.sync += [
                     self.error.eq(stop.valid & (stop.cause != Cause.ABORT)),
@@ -217,6 +229,7 @@ class Supervisor(wiring.Component):
                     m.d.comb += self.interrupt.eq(~self.hung)
         idle, drains = fsm.ongoing("IDLE"), fsm.ongoing("DRAIN")
         m.d.comb += [
+            runs.eq(fsm.ongoing("RUN")),
             self.busy.eq(~idle),
             self.launch.eq(fsm.ongoing("LAUNCH")),
             self.run.eq(~idle & ~drains),

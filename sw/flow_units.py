@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lutcore.hw.config import SLOTS, ceil_div
 from lutcore.hw.csr import Region
-from lutcore.hw.isa import Cause
+from lutcore.hw.isa import RESULT_ALIGNMENT, Cause
 from lutcore.sw.blocks import x_memory_words
 from lutcore.sw.flow_base import Halt, Layer, Move, Nest, Steps
 from lutcore.sw.flow_slots import slices
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["load_activations", "load_weights", "store"]
 
-#: Rows of results start at multiples of this many bytes.
-RESULT_ALIGNMENT = 32
 #: Requests that a loader may have made before the first one's data are in their slot.
 _REQUESTS_AHEAD = 4
 

@@ -14,13 +14,14 @@ _POINT = "dma_write: requests"
 
 
 def draw_requests(source: random.Random, size: int, beat: int, count: int) -> list:
-    """Byte offset and bytes; some at the end of the region or beyond it."""
+    """Byte offset and bytes, multiples of 4; some at the end of the region or beyond it."""
     requests = []
     for _ in range(count):
-        length = source.choice([1, source.randint(1, 4 * beat), source.randint(1, 70 * beat)])
+        most = source.choice([1, beat, 70 * beat // 4])
+        length = 4 * source.randint(1, most)
         end = source.choice([size, size, size + 1, size + source.randrange(2**20)])
         offset = source.choice([end - length, source.randint(0, max(0, min(size, 2**20) - length))])
-        offset = max(0, offset)
+        offset = max(0, offset) & ~3
         if source.random() < 0.05:
             offset |= source.choice([1 << 32, 1 << ADDRESS_WIDTH - 1])
         requests.append((offset, length))
@@ -88,7 +89,7 @@ class DmaWriteBench(UnitBench):
         """Put the requests."""
         pressure = draw_pressure(self.random)
         for offset, length in self.requests:
-            payload = {"offset": offset, "length": length}
+            payload = {"offset": offset, "length": length // 4}
             await self.stream("request").put(payload, pressure)
 
     async def give(self) -> None:

@@ -18,34 +18,38 @@ def _beat(bus_width: int) -> int:
     return bus_width // 8
 
 
-def _window(model: Model, bus_width: int, lengths: str, name: str) -> tuple[Any, Value, Value]:
-    """A window on any region, which does not change, with any requests: (it, base, end)."""
+def _window(bus_width: int, lengths: str, aligned: int, model: Model) -> None:
+    """A window on any region, which does not change, with any requests."""
     from lutcore.hw.dma import Window
 
-    window = model.unit(Window(bus_width, lengths=lengths), name)
-    base = model.constant(f"{name}_base", _ADDRESS)
-    size = model.constant(f"{name}_size", 32)
-    end = base + size
-    model.given((base[:6] == 0) & (end <= 1 << _ADDRESS))
+    window: Any = model.unit(Window(bus_width, lengths=lengths, aligned=aligned))
+    base = model.constant("base", _ADDRESS)
+    size = model.constant("size", 32)
+    model.given((base[:6] == 0) & (base + size <= 1 << _ADDRESS))
     model.m.d.comb += [window.base.eq(base), window.size.eq(size)]
-    model.drive(window.i.valid, f"{name}_valid")
-    model.drive(window.i.payload, f"{name}_request")
+    model.drive(window.i.valid, "valid")
+    model.drive(window.i.payload, "request")
+    model.drive(window.o.ready, "ready")
     model.given(window.i.payload.length != 0)
-    _window_claims(model, window, base, size, name)
-    return window, base, end
+    if lengths == "words":
+        model.given(window.i.payload.offset[:aligned] == 0)
+    _window_claims(model, window, base, size)
+    model.reachable(window.o.valid, "command")
+    model.reachable(window.error, "error")
 
 
-def _window_claims(model: Model, window: Any, base: Value, size: Value, name: str) -> None:
+def _window_claims(model: Model, window: Any, base: Value, size: Value) -> None:
     """A request inside the region is passed on as the beats that hold it; others are refused."""
     m = model.m
     beat = _beat(window.bus_width)
-    offset, length = Signal(_ADDRESS, name=f"{name}_offset"), Signal(24, name=f"{name}_length")
+    offset, length = Signal(_ADDRESS, name="offset"), Signal(24, name="length")
     taken = window.i.valid & window.i.ready
     with m.If(taken):
         m.d.sync += [offset.eq(window.i.payload.offset), length.eq(window.i.payload.length)]
     command = window.o.payload
     whole = window.lengths == "beats"
-    size_bytes = length * beat if whole else length
+    unit = beat if whole else 4
+    size_bytes = length * unit
     inside = offset + size_bytes <= size
     if whole:
         inside = inside & (offset % beat == 0)
@@ -53,20 +57,20 @@ def _window_claims(model: Model, window: Any, base: Value, size: Value, name: st
     last = (offset + size_bytes - 1) // beat
     same = (command.address == base + first * beat) & (command.beats == last - first + 1)
     # Between requests a window is either ready, or checks one, or offers its command.
-    model.claim(window.i.ready != window.busy, f"{name}_is_idle_or_busy")
+    model.claim(window.i.ready != window.busy, "is_idle_or_busy")
     checks = window.busy & ~window.o.valid
-    held = model.probe(f"{name}.end", max(32 - (beat.bit_length() - 1 if whole else 0), 24) + 1)
-    outside = model.probe(f"{name}.outside")
-    expected_end = (offset[:32] // (beat if whole else 1)) + length
+    held = model.probe("dut.end", max(32 - (unit.bit_length() - 1), 24) + 1)
+    outside = model.probe("dut.outside")
+    expected_end = (offset[:32] // unit) + length
     odd = (offset[32:] != 0) | ((offset % beat != 0) if whole else Const(0))
-    model.claim(~checks | (held == expected_end), f"{name}_adds_the_length")
-    model.claim(~checks | ~inside | same, f"{name}_adds_the_base")
-    model.claim(~checks | (outside == odd), f"{name}_sees_outside")
-    model.claim(~window.o.valid | (inside & same), f"{name}_passes_what_is_inside")
-    model.claim(~(window.o.valid & ~window.busy), f"{name}_is_busy")
-    model.claim(~checks | (window.error == ~inside), f"{name}_refuses_what_is_outside")
-    model.claim(checks | ~window.error, f"{name}_refuses_once")
-    model.claim(length.any() | ~window.busy, f"{name}_has_a_length")
+    model.claim(~checks | (held == expected_end), "adds_the_length")
+    model.claim(~checks | ~inside | same, "adds_the_base")
+    model.claim(~checks | (outside == odd), "sees_outside")
+    model.claim(~window.o.valid | (inside & same), "passes_what_is_inside")
+    model.claim(~(window.o.valid & ~window.busy), "is_busy")
+    model.claim(~checks | (window.error == ~inside), "refuses_what_is_outside")
+    model.claim(checks | ~window.error, "refuses_once")
+    model.claim(length.any() | ~window.busy, "has_a_length")
 
 
 def _burst_claims(model: Model, address: Value, length: Value, kind: Value, size: Value, beat: int):
@@ -104,11 +108,11 @@ def _requests_stay_inside(
 def _command(model: Model, command: Any, name: str, bus_width: int) -> tuple[Value, Value]:
     """Requests as a window passes them on, of any region: (base, end in whole beats)."""
     beat = _beat(bus_width)
-    base = model.constant(f"{name}_base", _ADDRESS)
-    end = model.constant(f"{name}_end", _ADDRESS + 1)
+    base = model.constant("base", _ADDRESS)
+    end = model.constant("end", _ADDRESS + 1)
     model.given((base % 64 == 0) & (end % beat == 0) & (end <= 1 << _ADDRESS))
-    model.drive(command.valid, f"{name}_valid")
-    address, beats = model.drive(command.payload, f"{name}_request"), command.payload.beats
+    model.drive(command.valid, "valid")
+    address, beats = model.drive(command.payload, "request"), command.payload.beats
     model.given((address[:_ADDRESS] % beat == 0) & (address[:_ADDRESS] >= base))
     model.given((beats != 0) & (address[:_ADDRESS] + beats * beat <= end))
     return base, end
@@ -196,6 +200,7 @@ def _write(bus_width: int, burst: int, model: Model) -> None:
 def _locked(model: Model) -> None:
     """What the windows' bases and sizes come from does not change while the core is busy."""
     from lutcore.hw.config import CoreConfig
+    from lutcore.hw.csr import CSRS
     from lutcore.hw.csr_file import CsrFile
 
     dut = model.unit(CsrFile(CoreConfig(rows=1, lanes=8, group=2, depth=1, bus_width=32)))
@@ -205,20 +210,24 @@ def _locked(model: Model) -> None:
             model.m.d.comb += Value.cast(port).eq(model.free(name, Value.cast(port).shape()))
     settings = dut.settings.as_value()
     same = settings == model.past(settings)
+    # As the supervisor does: the core becomes busy in the cycle after it was told to start.
+    model.given(model.past(dut.busy | dut.start) | ~dut.busy)
+    place = model.probe("dut.write_address", 12)
+    waits = model.probe("dut.have_address") & model.probe("dut.have_data")
+    control = place[2:] == CSRS["CONTROL"].offset >> 2
+    model.claim(~dut.axi.bvalid | waits, "response_has_its_request")
+    model.claim(~dut.start | (dut.axi.bvalid & control), "start_is_written")
+    known = Cat(place[2:] == CSRS[name].offset >> 2 for name in dut.settings_names).any()
+    written = dut.axi.bvalid & ~dut.axi.bresp[1] & known
+    model.claim(~(written & (dut.busy | dut.start)), "busy_refuses")
     model.claim(~model.past(dut.busy) | same, "settings_are_locked")
     model.reachable(model.started & ~same, "settings_change")
-
-
-def _alone(bus_width: int, lengths: str, model: Model) -> None:
-    window, _, _ = _window(model, bus_width, lengths, "dut")
-    model.drive(window.o.ready, "ready")
-    model.reachable(window.o.valid, "command")
-    model.reachable(window.error, "error")
 
 
 _DMA = "lutcore.hw.dma"
 _END = Break(_DMA, "end > self.size[unit:]", "end > self.size[unit:] + 1", "the end off by one")
 _HIGH = Break(_DMA, "offset[32:].any()", "offset[33:].any()", "a bit of the offset ignored")
+_ODD = Break(_DMA, "length + skipped", "length", "words before the first are forgotten")
 _PAGES = Break(_DMA, "current.low, current.page", "current.low, current.page + 1", "the next page")
 _CROSS = Break(_DMA, "last[block - beat :])", "last[block - beat :] + 1)", "a block too many")
 _FINAL = Break(
@@ -236,17 +245,18 @@ def _properties() -> list[Property]:
             config="any writes",
             build=_locked,
             twin=Break(
-                "lutcore.hw.csr_file", "~self.busy & strobe[lane]", "strobe[lane]", "no lock"
+                "lutcore.hw.csr_file", "axi.bvalid & ~axi.bresp[1]", "axi.bvalid", "no lock"
             ),
             depth=1,
-            twin_depth=6,
+            twin_depth=12,
             cover_depth=6,
         )
     ]
-    for bus_width, lengths, twin in (
-        (32, "beats", _END),
-        (128, "beats", _HIGH),
-        (64, "bytes", _END),
+    for bus_width, lengths, aligned, twin in (
+        (32, "beats", 2, _END),
+        (128, "beats", 2, _HIGH),
+        (64, "words", 2, _END),
+        (512, "words", 5, _ODD),
     ):
         found.append(
             Property(
@@ -254,12 +264,12 @@ def _properties() -> list[Property]:
                 unit="dma",
                 claim="a request in the region becomes the beats that hold it; others are refused",
                 config=f"bus {bus_width}, any region",
-                build=partial(_alone, bus_width, lengths),
+                build=partial(_window, bus_width, lengths, aligned),
                 twin=twin,
                 depth=2,
                 twin_depth=4,
                 cover_depth=4,
-                quick=lengths == "bytes",
+                quick=bus_width == 64,
             )
         )
     for bus_width, burst, twin in ((32, 32, _PAGES), (128, 256, _CROSS)):

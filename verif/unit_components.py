@@ -102,7 +102,7 @@ class DmaWrite(wiring.Component):
     base, size
         The region.
     request, beats
-        Byte offset and bytes; data of the beats that hold them.
+        Byte offset, a multiple of 4, and words; data of the beats that hold them.
     refused, checking
         The request leaves the region, or is being checked.
     bus, abort, idle, owed, moved, error
@@ -110,7 +110,7 @@ class DmaWrite(wiring.Component):
     """
 
     def __init__(self, config: CoreConfig) -> None:
-        self.window = Window(config.bus_width, lengths="bytes")
+        self.window = Window(config.bus_width, lengths="words")
         self.master = WriteMaster(config.bus_width, longest=self.window.most_beats)
         beat = data.StructLayout({"data": config.bus_width, "strobe": config.beat_bytes})
         super().__init__(

@@ -554,7 +554,7 @@ def test_write_abort_completes_bursts_without_writing(delay):
 @settings(max_examples=40, deadline=None, print_blob=True)
 @given(
     st.sampled_from([32, 128, 512]),
-    st.sampled_from(["beats", "bytes"]),
+    st.sampled_from([("beats", 2), ("words", 2), ("words", 5)]),
     st.integers(0, 2**34 - 1),
     st.integers(0, 2**32 - 1) | st.integers(0, 4096),
     st.lists(
@@ -569,12 +569,14 @@ def test_write_abort_completes_bursts_without_writing(delay):
         max_size=8,
     ),
 )
-def test_window(width, lengths, page, size, requests):
-    dut = Window(width, lengths=lengths)
+def test_window(width, kind, page, size, requests):
+    lengths, aligned = kind
+    dut = Window(width, lengths=lengths, aligned=aligned)
     beat = width // 8
     base = page * 64
     requests = [
-        (offset // beat * beat if align else offset, length) for offset, length, align in requests
+        ((offset // beat * beat if align else offset) >> aligned << aligned, length)
+        for offset, length, align in requests
     ]
 
     async def testbench(ctx):
@@ -586,11 +588,11 @@ def test_window(width, lengths, page, size, requests):
                 good = offset % beat == 0 and offset + length * beat <= size
                 wanted = (base + offset) & (1 << 40) - 1, length
             else:
-                good = offset + length <= size
+                good = offset + 4 * length <= size
                 first = offset // beat
                 wanted = (
                     (base + first * beat) & (1 << 40) - 1,
-                    -(-(offset + length) // beat) - first,
+                    -(-(offset + 4 * length) // beat) - first,
                 )
             assert ctx.get(dut.busy)
             assert ctx.get(dut.error) == (not good)
@@ -615,11 +617,14 @@ def test_window(width, lengths, page, size, requests):
         ("beats", 4096, 1 << 32, 1, False),
         ("beats", 2**32 - 1, 2**32 - 32, 1, True),
         ("beats", 2**32 - 1, 2**32 - 16, 1, False),
-        ("bytes", 100, 96, 4, True),
-        ("bytes", 100, 97, 4, False),
-        ("bytes", 2**32 - 1, 2**32 - 2, 1, True),
-        ("bytes", 2**32 - 1, 2**32 - 1, 1, False),
-        ("bytes", 0, 0, 1, False),
+        ("words", 100, 96, 1, True),
+        ("words", 103, 96, 1, True),
+        ("words", 99, 96, 1, False),
+        ("words", 100, 96, 2, False),
+        ("words", 2**32 - 1, 2**32 - 8, 1, True),
+        ("words", 2**32 - 1, 2**32 - 4, 1, False),
+        ("words", 2**32 - 1, 2**32, 1, False),
+        ("words", 0, 0, 1, False),
     ],
 )
 def test_window_at_its_edges(lengths, size, offset, length, good):
@@ -642,7 +647,8 @@ def test_window_at_its_edges(lengths, size, offset, length, good):
         (lambda: ReadMaster(64, 1, burst=48), "Burst must be a power of two .* not 48"),
         (lambda: WriteMaster(64, outstanding=0), "Outstanding must be a positive number .* not 0"),
         (lambda: WriteMaster(48), "Bus width must be a power of two in 32..1024, not 48"),
-        (lambda: Window(64, lengths="words"), "Lengths must be 'beats' or 'bytes', not 'words'"),
+        (lambda: Window(64, aligned=1), "Offsets of words have at least 2 bits of 0, not 1"),
+        (lambda: Window(64, lengths="bytes"), "Lengths must be 'beats' or 'words', not 'bytes'"),
     ],
 )
 def test_bad_parameters(make, message):

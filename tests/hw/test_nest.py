@@ -1,5 +1,7 @@
 """The loop engine against the definition of loops, and the definition against plain loops."""
 
+from typing import Any
+
 import pytest
 from amaranth.sim import Simulator
 from hypothesis import given, settings
@@ -34,10 +36,10 @@ def run(
     nests: list[tuple[list[Loop], int]],
     delays: list[int],
     address_width: int = ADDRESS_BITS,
-    aligned: int = 0,
+    **others: Any,
 ):
     """Run nests one after the other; returns the bodies of each and the slowest turn-around."""
-    dut = Nest(address_width=address_width, aligned=aligned)
+    dut = Nest(address_width=address_width, **others)
     results: list[list[dict[str, int]]] = []
     slowest = 0
 
@@ -130,10 +132,11 @@ BASES = st.integers(0, 2**ADDRESS_BITS - 1)
 @settings(max_examples=60, deadline=None, print_blob=True)
 @given(
     st.lists(st.tuples(LOOPS, BASES), min_size=1, max_size=3),
-    st.lists(st.integers(0, 15), min_size=1, max_size=7),
+    st.lists(st.integers(0, 15), min_size=1, max_size=7)
+    | st.lists(st.integers(1, 4), min_size=1, max_size=7),
 )
 def test_bodies_are_those_of_walk(nests, delays):
-    results, _ = run(nests, delays)
+    results, _ = run(nests, delays, prompt=0 in delays)
     assert results == [expected(loops, base) for loops, base in nests]
 
 
