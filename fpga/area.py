@@ -217,7 +217,7 @@ def _units(config: CoreConfig, *, memories: bool) -> Iterator[_Term]:
             yield 1.0, f"{buffer}_buffer", {}
         return
     # The sums' memory cannot be left out of the unit, but be made small and taken off.
-    few = ceil_pow2(config.chunks * config.rows)
+    few = ceil_pow2(config.tile_sums)
     for weight, unit, sizes in _scale(config):
         yield weight, unit, {**sizes, "sum_words": few}
         yield -weight, "sums", {"scale_lanes": sizes["scale_lanes"], "sum_words": few}

@@ -185,7 +185,7 @@ class CoreConfig:
             ("weight_words", self.planes, "one step of all planes"),
             ("scale_words", 2 * self.planes * self.chunks * 4, "the scales of one tile"),
             ("x_words", self.x_header_words + self.group, "one step and its header"),
-            ("sum_words", self.chunks * self.rows, "one tile of sums"),
+            ("sum_words", self.tile_sums, "one tile of sums"),
         ):
             if isinstance(getattr(self, name), int) and getattr(self, name) < least:
                 raise ConfigError(
@@ -233,7 +233,7 @@ class CoreConfig:
     def _derive_sum_words(self) -> int:
         # Sixteen row tiles of four tiles each on `default`: a weight block that all of K does not
         # fit into is used as long as the next one takes to arrive.
-        return max(1024, ceil_pow2(8 * self.chunks * self.rows))
+        return max(1024, ceil_pow2(8 * self.tile_sums))
 
     # The array -------------------------------------------------------------------------------
 
@@ -315,6 +315,11 @@ class CoreConfig:
     def chunks(self) -> int:
         """Words of ``scale_lanes`` sums per row of a tile."""
         return self.lanes // self.scale_lanes
+
+    @property
+    def tile_sums(self) -> int:
+        """Words of the sum buffer that a tile takes."""
+        return self.chunks * self.rows
 
     @property
     def sum_width(self) -> int:

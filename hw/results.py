@@ -1,6 +1,6 @@
 """FINAL: complete sums to float32; and STORE: float32 to memory."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,7 +11,7 @@ from lutcore.hw.final import Finaliser
 from lutcore.hw.isa import INSTRUCTIONS, RESULT_ALIGNMENT, Opcode
 from lutcore.hw.nest import body_layout
 from lutcore.hw.scale import final_tag
-from lutcore.hw.util import State
+from lutcore.hw.util import State, low_zeros
 
 __all__ = ["FinalUnit", "StoreUnit"]
 
@@ -87,8 +87,12 @@ class FinalUnit(wiring.Component):
         row_tile = Signal.like(tag.row_tiles, reset_less=True)
         row = Signal(range(max(2, cfg.rows)), reset_less=True)
         part = Signal(range(parts), reset_less=True)
-        words = Signal(self.sum_address + 1, reset_less=True)  # sum words of a row tile
-        tile_base = Signal(self.sum_address, reset_less=True)
+        # Sum words of a row tile, and where it begins, of which the low bits are 0.
+        even = low_zeros(cfg.tile_sums)
+        words = Signal(self.sum_address + 1 - even, reset_less=True)
+        tile_base = Signal(self.sum_address - even, reset_less=True)
+        following = Signal.like(tile_base)
+        m.d.comb += following.eq(tile_base + words)
         word = Signal(self.sum_address, reset_less=True)
         b_slot = Signal(reset_less=True)
         bias_items = self.bias_width // (32 * cfg.final_lanes)
@@ -126,7 +130,7 @@ class FinalUnit(wiring.Component):
                     tile_base.eq(0),
                     word.eq(0),
                     channels.eq(lanes_in_block),
-                    words.eq(tag.tiles * (cfg.chunks * cfg.rows)),
+                    words.eq(tag.tiles * (cfg.tile_sums >> even)),
                 ]
                 m.next = "ROW_TILE"
             with m.State("ROW_TILE"):
@@ -156,13 +160,13 @@ class FinalUnit(wiring.Component):
                             left.eq(channels),
                             part.eq(0),
                             bias_item.eq(0),
-                            word.eq(tile_base + row + 1),
+                            word.eq(Cat(Const(0, even), tile_base) + row + 1),
                         ]
                         with m.If(rows_end):
                             m.d.sync += [
                                 row_tile.eq(row_tile + 1),
-                                tile_base.eq(tile_base + words),
-                                word.eq(tile_base + words),
+                                tile_base.eq(following),
+                                word.eq(Cat(Const(0, even), following)),
                             ]
                             with m.If(last_tile):
                                 m.d.comb += [

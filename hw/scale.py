@@ -9,7 +9,7 @@ are aligned in integers, so T is exact whatever the order; rounding happens once
                                            read T
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -18,7 +18,7 @@ from lutcore.hw.buffers import read_signature
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.isa import INSTRUCTIONS, Opcode
 from lutcore.hw.table import run_layout
-from lutcore.hw.util import State, fixed_delay
+from lutcore.hw.util import State, fixed_delay, low_zeros
 
 __all__ = ["ScaleUnit", "TermLane", "final_tag", "revisited_early"]
 
@@ -37,7 +37,7 @@ def final_tag(config: CoreConfig) -> data.StructLayout:
             "slot": 1,
             "tiles": range(config.tiles + 1),
             # Less one; with a single tile in each there are the most.
-            "row_tiles": range(max(2, config.sum_words // (config.chunks * config.rows))),
+            "row_tiles": range(max(2, config.sum_words // config.tile_sums)),
             "n_last": 1,
             "r_last": 1,
             "b_take": 1,
@@ -226,8 +226,10 @@ class ScaleUnit(wiring.Component):
         t_slot = Signal(init=1)
         t_free = Signal(range(3), init=2)
         layout = final_tag(cfg)
-        body_base = Signal(self.sum_address + 1, reset_less=True)
-        tile_base = Signal(self.sum_address + 1, reset_less=True)
+        # Tiles begin at multiples of their sums, whose low bits are 0.
+        even = low_zeros(cfg.tile_sums)
+        body_base = Signal(self.sum_address + 1 - even, reset_less=True)
+        tile_base = Signal.like(body_base, reset_less=True)
         chunk_base = Signal(self.sum_address + 1, reset_less=True)
         row_tile = Signal(layout["row_tiles"].shape, reset_less=True)
         first_body = Signal(reset_less=True)  # sums start from zero
@@ -291,7 +293,7 @@ class ScaleUnit(wiring.Component):
         m.d.sync += t_free.eq(t_free + self.freed - (begin & run.t_take))
         with m.If(self.start):
             m.d.sync += s_slot.eq(1)
-        base = Mux(run.body_first, Mux(run.t_zero, 0, chunk_base), body_base)
+        base = Mux(run.body_first, Mux(run.t_zero, 0, chunk_base[even:]), body_base)
         with m.If(since != REUSE - 1):
             m.d.sync += since.eq(since + 1)
         with m.If(begin):
@@ -302,7 +304,7 @@ class ScaleUnit(wiring.Component):
                 t_slot.eq(t_slot ^ run.t_take),
                 body_base.eq(base),
                 tile_base.eq(base),
-                chunk_base.eq(base),
+                chunk_base.eq(Cat(Const(0, even), base)),
             ]
             with m.If(run.t_take):
                 m.d.sync += b_take.eq(run.b_take)
@@ -338,9 +340,9 @@ class ScaleUnit(wiring.Component):
                 guard.eq(few & (~plane_last | run_end)),
             ]
             with m.If(plane_last):
-                m.d.sync += [tile.eq(tile + 1), tile_base.eq(chunk_base + cfg.rows)]
+                m.d.sync += [tile.eq(tile + 1), tile_base.eq((chunk_base + cfg.rows)[even:])]
             with m.Else():
-                m.d.sync += chunk_base.eq(tile_base)
+                m.d.sync += chunk_base.eq(Cat(Const(0, even), tile_base))
         with m.If(self.i.ready):
             m.d.sync += running.eq(0)
         sum_word = Signal(self.sum_address + 1)

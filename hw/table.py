@@ -509,7 +509,7 @@ class TableUnit(wiring.Component):
             width=run_layout(cfg).size, depth=cfg.tiles + 4, buffered=True, bounded=False
         )
         m.submodules.run_fifo = run_fifo
-        rows_depth = 2 * max(2, cfg.sum_words // (cfg.chunks * cfg.rows))
+        rows_depth = 2 * max(2, cfg.sum_words // cfg.tile_sums)
         rows_fifo = Queue(width=32 * cfg.rows, depth=rows_depth, buffered=True)
         m.submodules.rows_fifo = rows_fifo
         room = rows_fifo.w_rdy

@@ -5,7 +5,7 @@ from typing import Any
 from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import enum
 
-__all__ = ["State", "first_at", "fixed_delay"]
+__all__ = ["State", "first_at", "fixed_delay", "low_zeros"]
 
 
 class State(enum.Enum, shape=2):
@@ -15,6 +15,11 @@ class State(enum.Enum, shape=2):
     BUSY = 1
     WAIT_IN = 2
     WAIT_OUT = 3
+
+
+def low_zeros(value: int) -> int:
+    """Lowest bits of a positive number, and of all its multiples, that are 0."""
+    return (value & -value).bit_length() - 1
 
 
 def first_at(levels: Value, level: Value) -> Value:

@@ -96,7 +96,7 @@ def _odd_buffers(rng: random.Random, config: CoreConfig) -> dict[str, int]:
         "weight_words": config.planes,
         "scale_words": 8 * config.planes * config.chunks,
         "x_words": config.x_header_words + config.group,
-        "sum_words": config.chunks * config.rows,
+        "sum_words": config.tile_sums,
     }
     drawn = {
         name: ceil_pow2(words) << rng.randint(0, 5)

@@ -185,7 +185,7 @@ class Chain:
                 self.free_sums -= 1
                 self.sum_slot ^= 1
                 takes_bias = self.layer.bias and self._takes("B", body)
-            words = body.n * config.chunks * config.rows
+            words = body.n * config.tile_sums
             flow.at_most(self.number, "sums", (work.row_tile + 1) * words, config.sum_words)
             slot, lines = self.slots["S"], form.scale_lines(body.n, body.k)
             yield from flow.wait_for(slots, slot, [min(lines, slots.size) - 1])
@@ -220,7 +220,7 @@ class Chain:
                 yield from flow.wait_for(slots, bias_slot, [channels - 1])
                 if not slots.valid[bias_slot, :channels].all():
                     flow.unclear(f"biases of slot {bias_slot} are read that were not loaded")
-            words = body.n * config.chunks * config.rows
+            words = body.n * config.tile_sums
             for row_tile in range(done.row_tiles):
                 place = done.slot, row_tile * words
                 scales = self.row_scales.popleft()

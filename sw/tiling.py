@@ -160,7 +160,7 @@ def plan_tiling(form: BlockFormat, n: int, k: int, group_columns: int) -> Tiling
         config.tiles // form.entries,
         config.weight_words // form.planes,
         config.scale_words // form.lines_per_tile,
-        config.sum_words // (config.chunks * config.rows),
+        config.sum_words // config.tile_sums,
         config.bias_words // config.lanes,
     )
     x_cycles = form.table_columns * config.x_word_bits / config.bus_width

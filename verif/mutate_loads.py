@@ -182,7 +182,7 @@ def _late_or_long(jobs: Jobs, count: int) -> list[Job]:
     return [
         make(jobs, f"{make.__name__} {number}")
         for number in range(count)
-        for make in (_late_bias, late_scales, _long_body, _row_tiles)
+        for make in (_late_bias, late_scales, _long_body, _row_tiles, _in_pieces)
     ]
 
 
@@ -294,10 +294,49 @@ def _long_body(jobs: Jobs, name: str) -> Job:
     return another_program(program, x, source, name, words)
 
 
+def _in_pieces(jobs: Jobs, name: str) -> Job:
+    """Two blocks of as many groups as fit, through which MMA goes in pieces of a few groups.
+
+    STY goes from tile to tile by loops over K, which is an axis to a nest, but nothing to STY.
+    """
+    config, source = jobs.config, jobs.random(name)
+    offset = source.randrange(2)
+    lines = (1 + offset) * config.chunks
+    columns = config.step * max(1, min(config.weight_words, config.scale_words // lines))
+    # All of them meet the same activations.
+    room = (_places(config) - config.x_header_words) // config.group
+    piece = config.step * source.randint(1, max(1, room))
+    layer = _layer(config) | {"group_size": config.step, "offset": offset, "last_rows": 1}
+    form = BlockFormat(config, 1, True, False, bool(offset), config.step)
+    block = form.scale_bytes(1, columns), form.code_bytes(1, columns)
+    program, x = _data(jobs, name, source)
+    k = functools.partial(encode, Opcode.LOOP, axis=Axis.K, auto=0)
+    tiles = functools.partial(encode, Opcode.LOOP, axis=Axis.N, total=2, step=1, auto=0)
+    words = [
+        *_tokens(2),
+        encode(Opcode.LAYER, **layer),
+        _whole(Unit.LDX, _places(config), axis=Axis.K),
+        encode(Opcode.LDX, base=0, level=0),
+        tiles(unit=Unit.LDW, stride=sum(map(form.padded, block))),
+        _LOOPS[Unit.LDW](axis=Axis.K, total=columns, step=columns),
+        encode(Opcode.LDW, base=0, scale_level=2, bias_level=2),
+        tiles(unit=Unit.MMA, stride=0),
+        k(unit=Unit.MMA, total=columns, step=piece, stride=0),
+        encode(Opcode.MMA, w_level=1, s_level=1, x_level=0, t_level=1),
+        k(unit=Unit.STY, total=2, step=2, stride=0),
+        k(unit=Unit.STY, total=1, step=1, stride=4 * config.lanes),
+        encode(Opcode.STY, base=0),
+        encode(Opcode.END),
+    ]
+    job = another_program(program, x, source, name, words)
+    assert job.good, f"{name} must end well, not with {job.cause!r}"
+    return job
+
+
 def _row_tiles(jobs: Jobs, name: str) -> Job:
     """Sum slots full of row tiles, one more than there are: TABLE waits with the rows' scales."""
     config, source = jobs.config, jobs.random(name)
-    most = config.sum_words // (config.chunks * config.rows)
+    most = config.sum_words // config.tile_sums
     tiles = 3
     program, x = _data(jobs, name, source, tiles=tiles, rows=most * config.rows)
     row_bytes = tiles * config.lanes * 4
@@ -336,8 +375,9 @@ def _data(
     shape = (tiles * config.lanes, columns, 8)
     case = draw_case(source, numbers, config, kind=("affine", 1), shape=shape)
     # Of any size the sums would be infinite, which hides most of what can be wrong with them.
+    scales = numbers.uniform(0.005, 0.015, case.layer.scales.shape)
     small = dataclasses.replace(
-        case.layer, bias=None, offsets=None, scales=np.full_like(case.layer.scales, 0.01)
+        case.layer, bias=None, offsets=None, scales=scales.astype(case.layer.scales.dtype)
     )
     case = dataclasses.replace(case, layer=small, scale=np.full_like(case.scale, 0.01))
     program = compile_layer(case.layer, config, rows)

@@ -11,7 +11,7 @@ from lutcore.verif.layers import draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
 from lutcore.verif.mutate_jobs import Job, altered_job
 
-__all__ = ["SCENARIOS", "deepened"]
+__all__ = ["SCENARIOS", "deepened", "halved", "longest_job"]
 
 SCENARIOS: list[Scenario] = []
 
@@ -29,6 +29,7 @@ def _nests(bench: Bench) -> None:
     host = bench.host(latency=6)
     for job in bench.jobs.once("nests", lambda: _jobs(bench.jobs, 12)):
         host.run(job)
+    host.run(bench.jobs.once("longest", lambda: longest_job(bench.jobs)))
 
 
 @scenario(SCENARIOS, "long")
@@ -74,17 +75,22 @@ def _jobs(jobs: Jobs, count: int) -> list[Job]:
         x = program.pack_x(case.q, case.scale)
         deep = dataclasses.replace(program, instructions=tuple(words))
         found.append(altered_job(deep, x, source, f"nest {index}"))
-    words = lengthened(program.instructions)
-    longest = dataclasses.replace(program, instructions=tuple(words))
-    found.append(altered_job(longest, x, source, "longest"))
     assert all(job.good for job in found), "programs that do the same must end as well"
     return found
 
 
-def lengthened(words: Sequence[int]) -> list[int]:
-    """A program that does the same in `PROGRAM_MAX` instructions: LAYER comes again at the end."""
+def longest_job(jobs: Jobs) -> Job:
+    """A program of as many instructions as there may be: LAYER comes again at its end."""
+    source, numbers = jobs.random("longest"), jobs.numbers("longest")
+    case = draw_case(source, numbers, jobs.config)
+    program = compile_layer(case.layer, jobs.config, case.rows)
+    *words, end = program.instructions
     layer = next(word for word in words if decode(word)[0].opcode == Opcode.LAYER)
-    return [*words[:-1], *[layer] * (PROGRAM_MAX - len(words)), words[-1]]
+    words += [layer] * (PROGRAM_MAX - len(program.instructions))
+    longest = dataclasses.replace(program, instructions=(*words, end))
+    job = altered_job(longest, program.pack_x(case.q, case.scale), source, "longest")
+    assert job.good, "a program that does the same must end as well"
+    return job
 
 
 def halved(words: Sequence[int], axis: Axis) -> list[int]:

@@ -26,6 +26,7 @@ from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
 from lutcore.verif.mutate_host import Host
 from lutcore.verif.mutate_jobs import Job, altered_job, another_program, layer_job
 from lutcore.verif.mutate_loads import late_scales, to_the_limit, without_bias
+from lutcore.verif.mutate_nests import longest_job
 from lutcore.verif.mutate_scenarios import check_reset_values
 
 __all__ = ["SCENARIOS"]
@@ -376,6 +377,17 @@ def _bus_errors(bench: Bench) -> None:
             host.expect_status([Status.ERROR], cause, None)
             host.acknowledge()
             host.run(good[burst % 2])
+    # While a program is read that is as long as there are any.
+    job = bench.jobs.once("longest", lambda: longest_job(bench.jobs))
+    host = bench.host(latency=10)
+    host.run(job)
+    reads = bench.jobs.once("bursts of longest", lambda: host.sim.stats.read_bursts)
+    for burst in range(reads):
+        host = bench.host(latency=10, fault=("read_slverr", burst))
+        host.start(job)
+        host.wait(f"an error at burst {burst} of a long program")
+        host.expect_status([Status.ERROR], Cause.READ_ERROR, None)
+        host.acknowledge()
 
 
 @scenario(SCENARIOS, "resets")
@@ -444,6 +456,7 @@ def _hangs(bench: Bench) -> None:
             host.sim.step(50)
             host.same("STATUS while draining", host.read("STATUS"))
         host.timing.append(host.wait("a timeout"))
+        host.same("the silence before the timeout", host.silence(host.sim.cycle))
         if not aborted:
             silent = host.read_wide("CYCLES") - HUNG_CYCLES
             host.check(

@@ -64,7 +64,7 @@ def check_blocks(tiling: Tiling) -> None:
     assert [start for start, _ in blocks] == [0, *(stop for _, stop in blocks[:-1])]
     assert (tiles[-1][1], blocks[-1][1]) == (tiling.total_tiles, tiling.places)
     assert tiling.tiles * form.entries <= config.tiles
-    assert tiling.tiles * config.chunks * config.rows <= config.sum_words
+    assert tiling.tiles * config.tile_sums <= config.sum_words
     for start, size in {(start % form.group_size, stop - start) for start, stop in blocks}:
         assert start % config.step == 0
         assert start == 0 or start + size <= form.group_size
