@@ -19,13 +19,14 @@ from lutcore.sim.rtl_build import run_yosys
 from lutcore.sw.errors import LutcoreError
 from lutcore.verif.mutants import Mutant, Netlist, apply_script
 from lutcore.verif.mutate_invariant import find_invariant, never_differ
+from lutcore.verif.mutate_pipeline import agree_at_the_end
 from lutcore.verif.mutate_reach import Fact, unreachable
 from lutcore.verif.mutate_scope import Scope, scope_of
 
 __all__ = ["METHODS", "cut", "prove_equivalent"]
 
 #: Tried in this order.
-METHODS = ("module", "states", "reset", "design", "neighbours")
+METHODS = ("module", "pipeline", "states", "reset", "design", "neighbours")
 #: Seconds for the proof on one module.
 _TIMEOUT = 60
 
@@ -71,6 +72,10 @@ def prove_equivalent(
         if scope is None:
             continue
         try:
+            if method == "pipeline":
+                if agree_at_the_end(netlist, mutant, folder):
+                    return method
+                continue
             if scope != written:
                 for name, fault in (("gold", ""), ("gate", "script fault.ys;")):
                     _write_cut(folder, name, fault, scope)

@@ -31,6 +31,7 @@ from lutcore.verif.mutate import Regression, Verdict
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario
 from lutcore.verif.mutate_campaign import Campaign, Request, units_of
 from lutcore.verif.mutate_nests import deepened, halved
+from lutcore.verif.mutate_pipeline import Pipeline, pipeline_of
 from lutcore.verif.mutate_proof import METHODS, prove_equivalent
 
 # Reads a word of memory at ADDRESS (register 0x10), counts it up and writes it 64 bytes further.
@@ -250,6 +251,41 @@ def test_proof(netlist: Netlist, tmp_path: Path) -> None:
     assert prove_equivalent(netlist, redundant(netlist), tmp_path, ["module"]) == "module"
     needed = fault(netlist, "scale", "$add", "Y", 31, "const1")
     assert prove_equivalent(netlist, needed, tmp_path) is None
+
+
+PIPELINE = """
+module lutcore(input clk, input en, input [1:0] a, input d, output reg q = 0);
+  reg [1:0] one = 0;
+  reg late = 0;
+  always @(posedge clk) if (en) begin
+    one <= a == 0 ? 2'b01 : a == 1 ? 2'b10 : 2'b00;
+    late <= d;
+    q <= late ^ &one;
+  end
+endmodule
+"""
+
+
+def test_proof_of_a_pipeline(tmp_path: Path) -> None:
+    """Two bits of which one is 1 at most: what both would do does not matter."""
+    netlist = read_netlist(PIPELINE, tmp_path)
+    assert pipeline_of(netlist.modules["lutcore"]) == Pipeline(2, "en")
+    free = read_netlist(PIPELINE.replace("if (en)", ""), tmp_path)
+    assert pipeline_of(free.modules["lutcore"]) == Pipeline(2, "")
+    loop = read_netlist(PIPELINE.replace("late <= d", "late <= d ^ q"), tmp_path)
+    assert pipeline_of(loop.modules["lutcore"]) is None
+
+    def proofs(port: str, mode: str, cell_type: str) -> list[str | None]:
+        return [
+            prove_equivalent(netlist, mutant, tmp_path, ["pipeline"])
+            for mutant in candidates("lutcore", netlist.modules["lutcore"])
+            if (mutant.cell_type, mutant.port, mutant.mode) == (cell_type, port, mode)
+        ]
+
+    assert proofs("Y", "const0", "$reduce_and") == ["pipeline"]
+    assert proofs("Y", "const1", "$reduce_and") == [None]
+    # While it is enabled such a register does what it should.
+    assert set(proofs("EN", "const1", "$dffe")) == {None}
 
 
 REDUNDANT_ADDRESS = """
