@@ -10,7 +10,14 @@ from lutcore.hw.buffers import SlotBuffer
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.csr import COUNTER_UNITS, Region
 from lutcore.hw.csr_file import CounterBank, CsrFile, event_bits, status_word
-from lutcore.hw.dma import REGION_ALIGNMENT, ReadMaster, Window, WriteMaster, command_layout
+from lutcore.hw.dma import (
+    REGION_ALIGNMENT,
+    REGION_BITS,
+    ReadMaster,
+    Window,
+    WriteMaster,
+    command_layout,
+)
 from lutcore.hw.fetch import Fetch
 from lutcore.hw.isa import (
     INSTRUCTIONS,
@@ -22,6 +29,7 @@ from lutcore.hw.isa import (
     Unit,
 )
 from lutcore.hw.loaders import ActivationLoader, WeightLoader, write_signature
+from lutcore.hw.loops import ADDRESS_BITS
 from lutcore.hw.nest import Nest
 from lutcore.hw.results import FinalUnit, StoreUnit
 from lutcore.hw.scale import ScaleUnit
@@ -95,7 +103,7 @@ class _Engine(wiring.Component):
                 "launch": In(1),
                 "length": In(32),
                 "expect": In(64),
-                "bases": In(data.ArrayLayout(40, regions)),
+                "bases": In(data.ArrayLayout(ADDRESS_WIDTH, regions)),
                 "sizes": In(data.ArrayLayout(32, regions)),
                 "unaligned": In(1),
                 "commands": Out(stream.Signature(command_layout(self.longest_read))).array(
@@ -181,12 +189,13 @@ class _Engine(wiring.Component):
         for unit in Unit:
             name = unit.name.lower()
             # Strides of MMA are offsets in the activation buffer.
-            width = len(table.reader.seek_word) if unit == Unit.MMA else 40
+            width = len(table.reader.seek_word) if unit == Unit.MMA else ADDRESS_BITS
             # What is not whole beats from the region's start is out of bounds to a loader.
             loads = unit in (Unit.LDW, Unit.LDX)
             # All but TABLE look at a body first, and take it later.
             nest = Nest(
                 address_width=width,
+                region_bits=None if unit == Unit.MMA else REGION_BITS,
                 aligned=cfg.beat_shift if loads else 0,
                 prompt=unit == Unit.MMA,
             )

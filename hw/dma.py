@@ -26,7 +26,9 @@ from lutcore.hw.queue import Queue
 
 __all__ = [
     "LONGEST",
+    "OFFSET_BITS",
     "REGION_ALIGNMENT",
+    "REGION_BITS",
     "ReadMaster",
     "Window",
     "WriteMaster",
@@ -38,12 +40,18 @@ __all__ = [
 LONGEST = 2**24 - 1
 #: Bits of an address below which every region is aligned.
 REGION_ALIGNMENT = 6
+#: Bits of an offset within a region, and of an offset that may lie outside of it.
+REGION_BITS = 32
+OFFSET_BITS = REGION_BITS + 2
 _WORD_SHIFT = 2  # bits of an address within a word of 32 bits
 
 
 def request_layout(longest: int = LONGEST) -> data.StructLayout:
-    """A unit's request: byte offset within its region; ``length`` in beats or words, >= 1."""
-    return data.StructLayout({"offset": ADDRESS_WIDTH, "length": range(longest + 1)})
+    """A unit's request: byte offset within its region; ``length`` in beats or words, >= 1.
+
+    Offsets with a bit above `REGION_BITS` are outside of every region.
+    """
+    return data.StructLayout({"offset": OFFSET_BITS, "length": range(longest + 1)})
 
 
 def command_layout(longest: int = LONGEST) -> data.StructLayout:
@@ -113,7 +121,7 @@ class Window(wiring.Component):
         super().__init__(
             {
                 "base": In(ADDRESS_WIDTH),
-                "size": In(32),
+                "size": In(REGION_BITS),
                 "i": In(stream.Signature(request_layout(longest))),
                 "o": Out(stream.Signature(command_layout(self.most_beats))),
                 "error": Out(1),
@@ -128,7 +136,7 @@ class Window(wiring.Component):
         whole = self.lengths == "beats"
         # The end is counted in the unit of the length.
         unit = shift if whole else _WORD_SHIFT
-        end = Signal(max(32 - unit, len(length)) + 1, reset_less=True)
+        end = Signal(max(REGION_BITS - unit, len(length)) + 1, reset_less=True)
         outside = Signal(reset_less=True)
         place = Signal(ADDRESS_WIDTH - shift, reset_less=True)
         beats = Signal(range(self.most_beats + 1), reset_less=True)
@@ -152,11 +160,11 @@ class Window(wiring.Component):
                     place.eq(
                         Cat(
                             offset[shift:][:below],
-                            self.base[REGION_ALIGNMENT:] + offset[REGION_ALIGNMENT:],
+                            self.base[REGION_ALIGNMENT:] + offset[REGION_ALIGNMENT:REGION_BITS],
                         )
                     ),
-                    end.eq(offset[unit:32] + length),
-                    outside.eq(offset[32:].any() | (offset[:shift].any() if whole else 0)),
+                    end.eq(offset[unit:REGION_BITS] + length),
+                    outside.eq(offset[REGION_BITS:].any() | (offset[:shift].any() if whole else 0)),
                 ]
                 if whole:
                     m.d.sync += beats.eq(length)

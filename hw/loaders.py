@@ -13,7 +13,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.config import SLOTS, CoreConfig, ceil_div
-from lutcore.hw.dma import request_layout
+from lutcore.hw.dma import OFFSET_BITS, REGION_BITS, request_layout
 from lutcore.hw.isa import INSTRUCTIONS, Opcode
 from lutcore.hw.loops import EXTENT_BITS
 from lutcore.hw.nest import body_layout
@@ -248,8 +248,8 @@ class WeightLoader(wiring.Component):
                 "fields": In(INSTRUCTIONS[Opcode.LDW].layout),
                 "layer": In(INSTRUCTIONS[Opcode.LAYER].layout),
                 "start": In(1),
-                "body": In(stream.Signature(body_layout())),
-                "next_address": Out(40),
+                "body": In(stream.Signature(body_layout(OFFSET_BITS))),
+                "next_address": Out(REGION_BITS + 1),
                 "command": Out(stream.Signature(request_layout(self.longest))),
                 "i": In(stream.Signature(config.bus_width)),
                 **tokens,
@@ -506,8 +506,8 @@ class ActivationLoader(wiring.Component):
             {
                 "fields": In(INSTRUCTIONS[Opcode.LDX].layout),
                 "start": In(1),
-                "body": In(stream.Signature(body_layout())),
-                "next_address": Out(40),
+                "body": In(stream.Signature(body_layout(OFFSET_BITS))),
+                "next_address": Out(REGION_BITS + 1),
                 "command": Out(stream.Signature(request_layout(self.longest))),
                 "i": In(stream.Signature(config.bus_width)),
                 "x_available": In(1),

@@ -97,9 +97,12 @@ class Nest(wiring.Component):
     ----------
     address_width
         Bits of the address; addresses wrap at it, strides are cut to it.
+    region_bits
+        Bits of the addresses that there are, if whoever takes the bodies stops at one beyond them.
+        Of an address there are two bits more then, which say so: not both are zero there.
     aligned
-        Lowest bits of the address, all zero in every body that another one follows: whoever takes
-        the bodies stops at one where they are not.
+        The same for addresses that are no multiples: lowest bits that are zero in every body that
+        another one follows.
     prompt
         Whether a body may be taken in the first cycle of ``o.valid``.
 
@@ -122,18 +125,26 @@ class Nest(wiring.Component):
     """
 
     def __init__(
-        self, *, address_width: int = ADDRESS_BITS, aligned: int = 0, prompt: bool = True
+        self,
+        *,
+        address_width: int = ADDRESS_BITS,
+        region_bits: int | None = None,
+        aligned: int = 0,
+        prompt: bool = True,
     ) -> None:
         if not isinstance(address_width, int) or not 1 <= address_width <= ADDRESS_BITS:
             raise TypeError(f"Address width must be in 1..{ADDRESS_BITS}, not {address_width!r}")
-        self.address_width, self.aligned, self.prompt = address_width, aligned, prompt
+        self.region_bits, self.aligned, self.prompt = region_bits, aligned, prompt
+        #: Bits of the bodies' addresses, and those of them that a body has which another follows.
+        self.address_width = address_width if region_bits is None else region_bits + 2
+        self.kept = address_width if region_bits is None else region_bits
         super().__init__(
             {
                 "push": In(stream.Signature(loop_layout())),
                 "start": In(1),
-                "base": In(address_width),
-                "o": Out(stream.Signature(body_layout(address_width))),
-                "next_address": In(address_width),
+                "base": In(ADDRESS_BITS),
+                "o": Out(stream.Signature(body_layout(self.address_width))),
+                "next_address": In(self.address_width),
                 "busy": Out(1),
                 "done": Out(1),
             }
@@ -171,7 +182,7 @@ class Nest(wiring.Component):
         fixed = _rows(m, "fixed", fixed_layout, scan)
         extents = _rows(m, "extents", EXTENT_BITS, scan)
         rests = _rows(m, "rests", EXTENT_BITS, scan)
-        addresses = _rows(m, "addresses", self.address_width - self.aligned, scan)
+        addresses = _rows(m, "addresses", self.kept - self.aligned, scan)
         row = fixed.q
 
         # The innermost loop that is not at its last iteration goes on.
@@ -188,7 +199,7 @@ class Nest(wiring.Component):
             fixed.write.data.axis.eq(self.push.payload.axis),
             fixed.write.data.auto.eq(self.push.payload.auto),
             fixed.write.data.step.eq(self.push.payload.step),
-            fixed.write.data.stride.eq(self.push.payload.stride),
+            fixed.write.data.stride.eq(self._shorten(self.push.payload.stride)),
             rests.write.addr.eq(level),
         ]
 
@@ -212,7 +223,7 @@ class Nest(wiring.Component):
         m.d.sync += [passed.eq(level), store.eq(0)]
         m.d.comb += [
             addresses.write.addr.eq(passed),
-            addresses.write.data.eq(address[self.aligned :]),
+            addresses.write.data.eq(address[self.aligned : self.kept]),
             addresses.write.en.eq(store),
         ]
 
@@ -259,7 +270,7 @@ class Nest(wiring.Component):
                         used.bit_select(depth, 1).eq(1),
                     ]
                 with m.If(self.start):
-                    m.d.sync += address.eq(self.base)
+                    m.d.sync += address.eq(self._shorten(self.base, signed=False))
                     with m.If(depth == 0):
                         m.next = "BODY"
                     with m.Else():
@@ -335,3 +346,15 @@ class Nest(wiring.Component):
             with m.If(used[number]):
                 m.d.comb += body.inner_r.eq(_is(axes[number], Axis.R))
         return m
+
+    def _shorten(self, value: Value, *, signed: bool = True) -> Value:
+        """A base, or a stride, as far as it matters.
+
+        The bits above those of a region become two: 00 for zeros, 11 for the ones of a stride back,
+        and 01 for anything else, which no carry from below makes 00.
+        """
+        if self.region_bits is None:
+            return value[: self.address_width]
+        above = value[self.region_bits :]
+        back = above.all() if signed else Const(0, 1)
+        return Cat(value[: self.region_bits], above.any(), back)

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.buffers import read_signature
 from lutcore.hw.config import CoreConfig
-from lutcore.hw.dma import request_layout
+from lutcore.hw.dma import OFFSET_BITS, REGION_BITS, request_layout
 from lutcore.hw.final import Finaliser
 from lutcore.hw.isa import INSTRUCTIONS, RESULT_ALIGNMENT, Opcode
 from lutcore.hw.nest import body_layout
@@ -42,7 +42,7 @@ class FinalUnit(wiring.Component):
     o
         F float32; those past the end of a row are undefined.
     o_row_end, o_tile_end
-        Beside ``o``: its results are the last of a row; they are of the last row of a row tile.
+        Beside ``o``: its results are the last of a row; they are the last of a row tile.
     """
 
     def __init__(self, config: CoreConfig) -> None:
@@ -104,7 +104,7 @@ class FinalUnit(wiring.Component):
         last_tile = row_tile == tag.row_tiles
         rows = Mux(last_tile & tag.r_last, layer.last_rows, cfg.rows)
         row_end = left <= cfg.final_lanes
-        rows_end = row + 1 == rows
+        tile_end = row_end & (row + 1 == rows)
         bias_word = bias_item >> (bias_items.bit_length() - 1)
         has_bias = (
             ~layer.bias | (self.bias.writer_slot != b_slot) | (self.bias.writer_count > bias_word)
@@ -162,7 +162,7 @@ class FinalUnit(wiring.Component):
                             bias_item.eq(0),
                             word.eq(Cat(Const(0, even), tile_base) + row + 1),
                         ]
-                        with m.If(rows_end):
+                        with m.If(tile_end):
                             m.d.sync += [
                                 row_tile.eq(row_tile + 1),
                                 tile_base.eq(following),
@@ -189,7 +189,7 @@ class FinalUnit(wiring.Component):
             m.d.sync += [
                 last_1.eq(self.i.ready),
                 valid_1.eq(issue),
-                ends_1.eq(Cat(row_end, rows_end)),  # the second counts with the first only
+                ends_1.eq(Cat(row_end, tile_end)),
                 part_1.eq(part),
                 item_1.eq(bias_item[: (bias_items - 1).bit_length()]),
                 scale_1.eq(scales[row]),
@@ -256,7 +256,7 @@ class StoreUnit(wiring.Component):
     i
         F results per transfer, in the order of FINAL.
     i_row_end, i_tile_end
-        Beside ``i``: its results are the last of a row; they are of the last row of a row tile.
+        Beside ``i``: its results are the last of a row; they are the last of a row tile.
     command
         Byte offset in the result region, a multiple of `RESULT_ALIGNMENT`, and words of a row's
         part, to be checked and written.
@@ -272,8 +272,8 @@ class StoreUnit(wiring.Component):
         super().__init__(
             {
                 "layer": In(INSTRUCTIONS[Opcode.LAYER].layout),
-                "body": In(stream.Signature(body_layout())),
-                "next_address": Out(40),
+                "body": In(stream.Signature(body_layout(OFFSET_BITS))),
+                "next_address": Out(REGION_BITS + 1),
                 "i": In(stream.Signature(data.ArrayLayout(32, config.final_lanes))),
                 "i_row_end": In(1),
                 "i_tile_end": In(1),
@@ -299,7 +299,7 @@ class StoreUnit(wiring.Component):
         groups = results // cfg.final_lanes  # transfers per beat
 
         row = Signal(range(max(2, cfg.rows)))  # of the block, 0 between blocks
-        address = Signal(40, reset_less=True)
+        address = Signal(OFFSET_BITS, reset_less=True)
         channels = Signal(range(cfg.tiles * cfg.lanes + 1), reset_less=True)
         left = Signal.like(channels)  # of the row
         tiles = Signal(range(cfg.tiles + 1))
@@ -346,8 +346,8 @@ class StoreUnit(wiring.Component):
                     m.next = "DATA"
             with m.State("DATA"):
                 m.d.comb += gathering.eq(1)
-                other_row = (ends != self.i_row_end) | (ends & (row_last != self.i_tile_end))
-                m.d.comb += self.operand_error.eq(take & other_row)
+                other_rows = Cat(ends, ends & row_last) != Cat(self.i_row_end, self.i_tile_end)
+                m.d.comb += self.operand_error.eq(take & other_rows)
                 with m.If(take & ends):
                     m.d.sync += [row.eq(Mux(row_last, 0, row + 1)), address.eq(self.next_address)]
                     with m.If(row_last):

@@ -339,8 +339,9 @@ class ScaleUnit(wiring.Component):
                 plane.eq(Mux(plane_last, 0, plane + 1)),
                 guard.eq(few & (~plane_last | run_end)),
             ]
+            m.d.sync += tile.eq(tile + plane_last)
             with m.If(plane_last):
-                m.d.sync += [tile.eq(tile + 1), tile_base.eq((chunk_base + cfg.rows)[even:])]
+                m.d.sync += tile_base.eq((chunk_base + cfg.rows)[even:])
             with m.Else():
                 m.d.sync += chunk_base.eq(Cat(Const(0, even), tile_base))
         with m.If(self.i.ready):

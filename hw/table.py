@@ -276,9 +276,9 @@ class TableFill(wiring.Component):
             for t in range(tables):
                 begin = Mux(ternary, 0, first[t]) if cfg.symmetric else 0
                 m.d.sync += current[t].eq(begin)
-        with m.Elif(last):
-            m.d.sync += filling.eq(0)
-        with m.Elif(filling):
+        with m.Else():
+            with m.If(last):
+                m.d.sync += filling.eq(0)
             m.d.sync += index.eq(index + 1)
             for t in range(tables):
                 with m.If(~clearing):

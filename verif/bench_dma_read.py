@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import cocotb
 
 from lutcore.hw.axi import ADDRESS_WIDTH, BOUNDARY
+from lutcore.hw.dma import OFFSET_BITS, REGION_BITS
 from lutcore.verif import env
 from lutcore.verif.unit_components import DmaRead
 from lutcore.verif.unit_memory import ReadMemory, pattern
@@ -63,7 +64,7 @@ def draw_requests(source: random.Random, client: Client, beat: int, count: int) 
         first = source.choice([end - beats, source.randint(0, max(0, min(room, 2**20) - beats))])
         offset = max(0, first) * beat
         if source.random() < 0.05:
-            offset |= source.choice([1, beat // 2, 1 << 32, 1 << ADDRESS_WIDTH - 1])
+            offset |= source.choice([1, beat // 2, 1 << REGION_BITS, 1 << OFFSET_BITS - 1])
         client.requests.append((offset, beats))
 
 

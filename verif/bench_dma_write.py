@@ -5,6 +5,7 @@ import random
 import cocotb
 
 from lutcore.hw.axi import ADDRESS_WIDTH, BOUNDARY
+from lutcore.hw.dma import OFFSET_BITS, REGION_BITS
 from lutcore.verif import env
 from lutcore.verif.unit_components import DmaWrite
 from lutcore.verif.unit_memory import WriteMemory
@@ -23,7 +24,7 @@ def draw_requests(source: random.Random, size: int, beat: int, count: int) -> li
         offset = source.choice([end - length, source.randint(0, max(0, min(size, 2**20) - length))])
         offset = max(0, offset) & ~3
         if source.random() < 0.05:
-            offset |= source.choice([1 << 32, 1 << ADDRESS_WIDTH - 1])
+            offset |= 1 << source.randrange(REGION_BITS, OFFSET_BITS)
         requests.append((offset, length))
     return requests
 

@@ -147,6 +147,20 @@ def to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
                     encode(Opcode.END),
                 ],
             )
+    # MMA has nothing else to wait for, and refuses what is one too many, or one bit too many.
+    for extra in (1, *(1 << bit for bit in range(1, EXTENT_BITS) if 1 << bit > config.tiles)):
+        yield (
+            f"MMA, {extra} tiles more than there may be",
+            [
+                *tokens,
+                encode(Opcode.LAYER, **layer),
+                _whole(Unit.LDX, _places(config), axis=Axis.K),
+                encode(Opcode.LDX, base=0, level=0),
+                _whole(Unit.MMA, min(config.tiles + extra, (1 << EXTENT_BITS) - 1), axis=Axis.N),
+                encode(Opcode.MMA, w_level=0, s_level=0, x_level=0, t_level=0),
+                encode(Opcode.END),
+            ],
+        )
     # Without MMA, which would refuse as many itself.
     yield (
         "STY, one tile too many",

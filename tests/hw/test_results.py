@@ -118,7 +118,7 @@ def test_final(name: str, pressure: float) -> None:
                 expected.append(results)
                 groups = -(-channels // config.final_lanes)
                 last_row = row == (case.last_rows if last else config.rows) - 1
-                ends += [(False, last_row)] * (groups - 1)
+                ends += [(False, False)] * (groups - 1)
                 ends.append((True, last_row))
     counts = {"taken": 0, "given": 0, "freed": 0}
     flags: list[tuple[bool, bool]] = []
@@ -311,7 +311,7 @@ def test_store(name: str, pressure: float) -> None:
             for at in starts:
                 group = values[at : at + config.final_lanes]
                 row_end = at == starts[-1]
-                inputs.append((group, row_end, row == first_row + rows - 1))
+                inputs.append((group, row_end, row_end and row == first_row + rows - 1))
     written: dict[int, int] = {}
     granted: list[int] = []  # addresses of the beats that commands have asked for
     taken = 0
