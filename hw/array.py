@@ -89,8 +89,8 @@ class ArrayUnit(wiring.Component):
         plane = Signal(3)
         bank = Signal()
         taken = Signal()
-        slot = Signal(init=1)
-        word = Signal(range(cfg.weight_words))
+        slot = Signal(init=1, reset_less=True)
+        word = Signal(range(cfg.weight_words), reset_less=True)
         fresh = Signal(init=1)  # the first step of a set is still to come
         credit = Signal(range(cfg.tiles + 1), init=cfg.tiles)
 
@@ -104,11 +104,11 @@ class ArrayUnit(wiring.Component):
         has_room = Signal()
         # An accumulator is read while the step before is being added: a set of a single word must
         # not be followed at once by another word for the same accumulator.
-        single = Signal()
+        single = Signal(reset_less=True)
         read_word = Signal.like(word)
         # Compared a cycle ahead: what is complete stays so until the slot is given back.
-        has_first = Signal()
-        has_next = Signal()
+        has_first = Signal(reset_less=True)
+        has_next = Signal(reset_less=True)
         count = self.buffer.writer_count
         m.d.sync += [
             has_first.eq(count > 0),

@@ -404,7 +404,9 @@ class _Engine(wiring.Component):
         working = Cat(units[name].state == State.BUSY for name in units if name != "fetch").any()
         working = working | ldw.counting
         nest_moves = Cat(nest.o.valid & nest.o.ready for nest in nests.values()).any()
-        m.d.sync += self.progress.eq(working | nest_moves)
+        progress = Signal(reset_less=True)
+        m.d.sync += progress.eq(working | nest_moves)
+        m.d.comb += self.progress.eq(progress)
         # Nobody asks in the cycle after a reset.
         oldest_then = Signal.like(self.oldest_at, reset_less=True)
         unanswered_then = Signal.like(self.unanswered_at, reset_less=True)
@@ -504,12 +506,15 @@ class Core(wiring.Component):
             registers.counter_value.eq(counters.value),
         ]
         # A cycle late does not matter to the watches, but inputs of the core would be late.
+        bus_owed = Signal(reset_less=True)
+        bus_moved = Signal(reset_less=True)
         m.d.sync += [
-            supervisor.bus_owed.eq(reader.owed | writer.owed),
-            supervisor.bus_moved.eq(reader.moved | writer.moved),
+            bus_owed.eq(reader.owed | writer.owed),
+            bus_moved.eq(reader.moved | writer.moved),
         ]
+        m.d.comb += [supervisor.bus_owed.eq(bus_owed), supervisor.bus_moved.eq(bus_moved)]
         # Simulations read this register by its name, for the timeline.
-        trace_state = Signal.like(engine.states, name="trace_state")
+        trace_state = Signal.like(engine.states, name="trace_state", reset_less=True)
         m.d.sync += trace_state.eq(engine.states)
         strobes = {"LOOKUPS": engine.lookup, "READ_BEATS": reader.beat, "WRITE_BEATS": writer.beat}
         m.d.comb += counters.events.eq(event_bits(supervisor.run, list(trace_state), strobes))

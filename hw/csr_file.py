@@ -72,7 +72,7 @@ class CounterBank(wiring.Component):
         read, write = memory.read_port(domain="comb"), memory.write_port()
 
         # Events come late in their cycle: a register first.
-        event = Signal(COUNTER_SLOTS)
+        event = Signal(COUNTER_SLOTS, reset_less=True)
         visited = Signal(range(COUNTER_SLOTS))
         # Until the scan has been everywhere, what the memory holds is from the run before.
         stale = Signal(init=1)

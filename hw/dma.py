@@ -262,6 +262,9 @@ class _Splitter(wiring.Component):
                         with m.If(waiting[candidate]):
                             m.d.comb += chosen.eq(candidate)
 
+        # Only what says whether something is valid has a reset, here and below.
+        payload = Signal.like(self.o.payload, reset_less=True)
+        m.d.comb += self.o.payload.eq(payload)
         following = self.following
         final_low = Mux(following.final, current.final_low, self.burst - 1)
         m.d.comb += [
@@ -278,7 +281,7 @@ class _Splitter(wiring.Component):
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(self.issued):
-            m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(following), latest.eq(chosen)]
+            m.d.sync += [self.o.valid.eq(1), payload.eq(following), latest.eq(chosen)]
 
         for client in range(self.clients):
             command = self.commands[client]
@@ -448,10 +451,10 @@ class ReadMaster(wiring.Component):
             m.d.sync += held.eq(0)
         with m.Elif(bus.rready | taken):
             m.d.sync += held.eq(Mux(self.beat, 1 << head.client, 0))
-        m.d.sync += [
-            self.error.eq(self.beat & bus.rresp[1]),
-            self.error_client.eq(head.client),
-        ]
+        error = Signal(reset_less=True)
+        error_client = Signal.like(self.error_client, reset_less=True)
+        m.d.sync += [error.eq(self.beat & bus.rresp[1]), error_client.eq(head.client)]
+        m.d.comb += [self.error.eq(error), self.error_client.eq(error_client)]
         return m
 
 
@@ -529,7 +532,14 @@ class WriteMaster(wiring.Component):
         answered = Signal()
         free = Signal()
         load = Signal()
+        beat = Signal.like(self.i.payload, reset_less=True)
+        last = Signal(reset_less=True)
+        error = Signal(reset_less=True)
         m.d.comb += [
+            bus.wdata.eq(beat.data),
+            bus.wstrb.eq(beat.strobe),
+            bus.wlast.eq(last),
+            self.error.eq(error),
             splitter.enable.eq(self.i.valid & ~active & (unanswered != self.outstanding)),
             splitter.flush.eq(self.abort),
             bus.awaddr.eq(splitter.o.payload.address),
@@ -556,9 +566,9 @@ class WriteMaster(wiring.Component):
         with m.If(load):
             m.d.sync += [
                 bus.wvalid.eq(1),
-                bus.wdata.eq(self.i.payload.data),
-                bus.wstrb.eq(Mux(self.abort, 0, self.i.payload.strobe)),
-                bus.wlast.eq(left == 0),
+                beat.data.eq(self.i.payload.data),
+                beat.strobe.eq(Mux(self.abort, 0, self.i.payload.strobe)),
+                last.eq(left == 0),
                 left.eq(left - 1),
                 active.eq(left != 0),
             ]
@@ -566,6 +576,6 @@ class WriteMaster(wiring.Component):
             m.d.sync += [active.eq(1), left.eq(splitter.following.length)]
         m.d.sync += [
             unanswered.eq(unanswered + splitter.issued - answered),
-            self.error.eq(answered & bus.bresp[1]),
+            error.eq(answered & bus.bresp[1]),
         ]
         return m

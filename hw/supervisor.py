@@ -166,7 +166,7 @@ class Supervisor(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         runs = Signal()
-        over_budget = Signal()
+        over_budget = Signal(reset_less=True)
         # A register in the path: the comparison may be a cycle late.
         m.d.sync += over_budget.eq((self.budget != 0) & (self.cycles >= self.budget))
         stop = Signal(ErrorPort)

@@ -23,6 +23,7 @@ _GRACE, _FACTOR = 4_000, 3
 
 _SLVERR = 2
 _START = 1 << Control.START | 1 << Control.IRQ_ENABLE
+_RESET = 1 << Control.RESET | 1 << Control.IRQ_ENABLE
 
 
 class Killed(AssertionError):
@@ -196,6 +197,22 @@ class Host:
             self.sim.step(40)
             if not self.read("STATUS") >> Status.BUSY & 1:
                 break
+        self.finish(job)
+
+    def abort_and_run(self, job: Job, after: int) -> None:
+        """Stop a job after some cycles, and start it again in the moment in which that is taken."""
+        self.start(job)
+        self.sim.step(after)
+        self.write("CONTROL", _RESET)
+        for _ in range(_LONGEST):
+            try:
+                self.write("CONTROL", _START)
+            except CsrError:
+                continue
+            break
+        self._before = self.sim.stats
+        self.acknowledge()
+        self.wait(job.name)
         self.finish(job)
 
     def acknowledge(self) -> None:

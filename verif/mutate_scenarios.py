@@ -91,6 +91,11 @@ def _registers(bench: Bench) -> None:
                 host.refused(f"writing {offset:#x}", lambda at=offset: host.sim.write_csr(at, 0))
     for name, value in model.items():
         host.check(f"{name} in the end", host.read(name), value)
+    # A reset clears each of their bytes.
+    for name in writable:
+        host.write(name, 0xFFFF_FFFF)
+    host.sim.reset()
+    check_reset_values(host, bench)
 
 
 def check_reset_values(host: Host, bench: Bench) -> None:

@@ -311,11 +311,13 @@ def _over_budget(bench: Bench) -> None:
 def _aborts(bench: Bench) -> None:
     """Soft resets at any time; what was under way does not reach the next program."""
     small = bench.jobs.layers("small", 2)
-    for latency, stalls in ((2, 0.0), (40, 0.3)):
-        host = bench.host(latency=latency, stall_probability=stalls, stall_seed=9)
+    for latency, stalls, bandwidth in ((2, 0.0, 1.0), (40, 0.3, 1.0), (9, 0.0, 0.15)):
+        host = bench.host(
+            latency=latency, stall_probability=stalls, stall_seed=9, bandwidth=bandwidth
+        )
         for index, job in enumerate(bench.jobs.layers("aborts", 12)):
             host.start(job)
-            host.sim.step(1 + 29 * index)
+            host.sim.step(1 + (29 if bandwidth == 1 else 97) * index)
             _abort(host)
             host.same("STATUS after a soft reset", _stopped(host))
             host.acknowledge()
@@ -339,6 +341,9 @@ def _aborts(bench: Bench) -> None:
         host.acknowledge()
         host.check_partly(job)
     host.run(job)
+    # Then at once again: little time for what is under way in the units to be forgotten.
+    for part in range(1, 49):
+        host.abort_and_run(job, cycles * part // 60)
 
 
 def _abort(host: Host) -> None:
@@ -404,6 +409,18 @@ def _resets(bench: Bench) -> None:
         host.wait()
         host.sim.reset(2 + index)
         check_reset_values(host, bench)
+    # All along a program, on a bus so slow that each burst and each word is caught half way.
+    job = bench.jobs.once("full", lambda: _full_job(bench.jobs))
+    small = bench.jobs.layers("small", 2)
+    host = bench.host(latency=9, bandwidth=0.2, stall_probability=0.3, stall_seed=8)
+    host.run(job)
+    took = host.read("CYCLES_LO")
+    cycles = bench.jobs.once("cycles of full, slow", lambda: took)
+    for part in range(1, 33):
+        host.start(job)
+        host.sim.step(cycles * part // 33)
+        host.sim.reset()
+        host.run(small[part % 2])
 
 
 @scenario(SCENARIOS, "late")

@@ -226,14 +226,19 @@ def _locked(model: Model) -> None:
 
 _DMA = "lutcore.hw.dma"
 _END = Break(_DMA, "end > self.size[unit:]", "end > self.size[unit:] + 1", "the end off by one")
-_HIGH = Break(_DMA, "offset[REGION_BITS:].any()", "offset[REGION_BITS + 1 :].any()", "a bit of the offset ignored")
+_HIGH = Break(
+    _DMA,
+    "offset[REGION_BITS:].any()",
+    "offset[REGION_BITS + 1 :].any()",
+    "a bit of the offset ignored",
+)
 _ODD = Break(_DMA, "length + skipped", "length", "words before the first are forgotten")
 _PAGES = Break(_DMA, "current.low, current.page", "current.low, current.page + 1", "the next page")
 _CROSS = Break(_DMA, "last[block - beat :])", "last[block - beat :] + 1)", "a block too many")
 _FINAL = Break(
     _DMA, "low + command.payload.beats - 1", "low + command.payload.beats", "a beat more"
 )
-_LAST = Break(_DMA, "bus.wlast.eq(left == 0)", "bus.wlast.eq(left == 1)", "WLAST a beat early")
+_LAST = Break(_DMA, " last.eq(left == 0)", " last.eq(left == 1)", "WLAST a beat early")
 
 
 def _properties() -> list[Property]:
