@@ -263,9 +263,20 @@ class _Splitter(wiring.Component):
                             m.d.comb += chosen.eq(candidate)
 
         # Only what says whether something is valid has a reset, here and below.
-        payload = Signal.like(self.o.payload, reset_less=True)
-        m.d.comb += self.o.payload.eq(payload)
-        following = self.following
+        following, payload = self.following, self.o.payload
+        held = {
+            name: Signal(width, name=f"held_{name}", reset_less=True)
+            for name, width in (
+                ("place", ADDRESS_WIDTH - beat),
+                ("length", len(payload.length)),
+                ("client", len(payload.client)),
+                ("final", 1),
+            )
+        }
+        m.d.comb += [
+            payload.address.eq(Cat(Const(0, beat), held["place"])),
+            *(payload[name].eq(held[name]) for name in ("length", "client", "final")),
+        ]
         final_low = Mux(following.final, current.final_low, self.burst - 1)
         m.d.comb += [
             current.eq(requests[chosen]),
@@ -281,7 +292,12 @@ class _Splitter(wiring.Component):
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(self.issued):
-            m.d.sync += [self.o.valid.eq(1), payload.eq(following), latest.eq(chosen)]
+            m.d.sync += [
+                self.o.valid.eq(1),
+                latest.eq(chosen),
+                held["place"].eq(following.address[beat:]),
+                *(held[name].eq(following[name]) for name in ("length", "client", "final")),
+            ]
 
         for client in range(self.clients):
             command = self.commands[client]
