@@ -11,7 +11,7 @@ from lutcore.verif.layers import draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
 from lutcore.verif.mutate_jobs import Job, altered_job
 
-__all__ = ["SCENARIOS", "deepened", "halved", "longest_job"]
+__all__ = ["SCENARIOS", "deepened", "halved", "longest_job", "nest_jobs"]
 
 SCENARIOS: list[Scenario] = []
 
@@ -27,7 +27,7 @@ def _nests(bench: Bench) -> None:
     And one of as many instructions as there may be.
     """
     host = bench.host(latency=6)
-    for job in bench.jobs.once("nests", lambda: _jobs(bench.jobs, 12)):
+    for job in bench.jobs.once("nests", lambda: nest_jobs(bench.jobs, 12)):
         host.run(job)
     host.run(bench.jobs.once("longest", lambda: longest_job(bench.jobs)))
 
@@ -65,7 +65,8 @@ def _long_jobs(jobs: Jobs) -> list[Job]:
     return found
 
 
-def _jobs(jobs: Jobs, count: int) -> list[Job]:
+def nest_jobs(jobs: Jobs, count: int) -> list[Job]:
+    """Compiled programs, with nests as deep as they may be."""
     source, numbers = jobs.random("nests"), jobs.numbers("nests")
     found = []
     for index in range(count):

@@ -26,7 +26,7 @@ from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
 from lutcore.verif.mutate_host import Host
 from lutcore.verif.mutate_jobs import Job, altered_job, another_program, layer_job
 from lutcore.verif.mutate_loads import late_scales, to_the_limit, without_bias
-from lutcore.verif.mutate_nests import longest_job
+from lutcore.verif.mutate_nests import longest_job, nest_jobs
 from lutcore.verif.mutate_scenarios import check_reset_values
 
 __all__ = ["SCENARIOS"]
@@ -341,9 +341,23 @@ def _aborts(bench: Bench) -> None:
         host.acknowledge()
         host.check_partly(job)
     host.run(job)
-    # Then at once again: little time for what is under way in the units to be forgotten.
-    for part in range(1, 49):
-        host.abort_and_run(job, cycles * part // 60)
+    # In each cycle of a program; then at once again, which leaves little time to forget things.
+    host = bench.host(latency=1)
+    for index, job in enumerate(small):
+        host.run(job)
+        took = host.read("CYCLES_LO")
+        cycles = bench.jobs.once(f"cycles of small {index}", lambda took=took: took)
+        for after in range(cycles):
+            host.abort_and_run(job, after)
+    # In nests deeper than the next program's.
+    host = bench.host(latency=9)
+    for index, job in enumerate(bench.jobs.once("nests", lambda: nest_jobs(bench.jobs, 12))):
+        host.start(job)
+        host.sim.step(150 + 31 * index)
+        _abort(host)
+        host.same("STATUS after a soft reset", _stopped(host))
+        host.acknowledge()
+        host.run(small[index % 2])
 
 
 def _abort(host: Host) -> None:
