@@ -16,9 +16,9 @@ from lutcore.hw.util import State, low_zeros
 __all__ = ["FinalUnit", "StoreUnit"]
 
 
-def _channels(config: CoreConfig, tiles: Value, last: Value, last_lanes: Value) -> Value:
-    """Channels of a block; the layer's last tile may have fewer than the others."""
-    return Mux(last, (tiles - 1) * config.lanes + last_lanes, tiles * config.lanes)
+def _last_channel(config: CoreConfig, tiles: Value, last: Value, last_lanes: Value) -> Value:
+    """Number of a block's last channel; the layer's last tile may have fewer than the others."""
+    return (tiles - 1) * config.lanes + Mux(last, last_lanes - 1, config.lanes - 1)
 
 
 class FinalUnit(wiring.Component):
@@ -79,11 +79,9 @@ class FinalUnit(wiring.Component):
         layer, tag = self.layer, self.i.payload
         parts = cfg.scale_lanes // cfg.final_lanes
 
-        lanes_in_block = Signal(range(cfg.tiles * cfg.lanes + 1))
-        m.d.comb += lanes_in_block.eq(_channels(cfg, tag.tiles, tag.n_last, layer.last_lanes))
-        channels = Signal.like(lanes_in_block, reset_less=True)
-        # Channels of the row, this group of F included.
-        left = Signal.like(lanes_in_block, reset_less=True)
+        last_channel = Signal(range(cfg.tiles * cfg.lanes), reset_less=True)
+        # Channels of the row behind the first of this group of F.
+        behind = Signal.like(last_channel, reset_less=True)
         row_tile = Signal.like(tag.row_tiles, reset_less=True)
         row = Signal(range(max(2, cfg.rows)), reset_less=True)
         part = Signal(range(parts), reset_less=True)
@@ -103,7 +101,7 @@ class FinalUnit(wiring.Component):
         issue = Signal()
         last_tile = row_tile == tag.row_tiles
         rows = Mux(last_tile & tag.r_last, layer.last_rows, cfg.rows)
-        row_end = left <= cfg.final_lanes
+        row_end = behind < cfg.final_lanes
         tile_end = row_end & (row + 1 == rows)
         bias_word = bias_item >> (bias_items.bit_length() - 1)
         has_bias = (
@@ -129,7 +127,7 @@ class FinalUnit(wiring.Component):
                     row_tile.eq(0),
                     tile_base.eq(0),
                     word.eq(0),
-                    channels.eq(lanes_in_block),
+                    last_channel.eq(_last_channel(cfg, tag.tiles, tag.n_last, layer.last_lanes)),
                     words.eq(tag.tiles * (cfg.tile_sums >> even)),
                 ]
                 m.next = "ROW_TILE"
@@ -138,7 +136,7 @@ class FinalUnit(wiring.Component):
                 m.d.sync += [
                     scales.eq(self.rows.payload),
                     row.eq(0),
-                    left.eq(channels),
+                    behind.eq(last_channel),
                     part.eq(0),
                     bias_item.eq(0),
                 ]
@@ -148,7 +146,7 @@ class FinalUnit(wiring.Component):
                 m.d.comb += [busy.eq(1), issue.eq(en & has_bias)]
                 with m.If(issue):
                     m.d.sync += [
-                        left.eq(left - cfg.final_lanes),
+                        behind.eq(behind - cfg.final_lanes),
                         part.eq(part + 1),
                         bias_item.eq(bias_item + 1),
                     ]
@@ -157,7 +155,7 @@ class FinalUnit(wiring.Component):
                     with m.If(row_end):
                         m.d.sync += [
                             row.eq(row + 1),
-                            left.eq(channels),
+                            behind.eq(last_channel),
                             part.eq(0),
                             bias_item.eq(0),
                             word.eq(Cat(Const(0, even), tile_base) + row + 1),
@@ -299,9 +297,12 @@ class StoreUnit(wiring.Component):
         groups = results // cfg.final_lanes  # transfers per beat
 
         row = Signal(range(max(2, cfg.rows)))  # of the block, 0 between blocks
-        address = Signal(OFFSET_BITS, reset_less=True)
-        channels = Signal(range(cfg.tiles * cfg.lanes + 1), reset_less=True)
-        left = Signal.like(channels)  # of the row
+        even = low_zeros(RESULT_ALIGNMENT)  # bits of an address that are 0
+        place_in_region = Signal(OFFSET_BITS - even, reset_less=True)
+        address = Cat(Const(0, even), place_in_region)
+        last_channel = Signal(range(cfg.tiles * cfg.lanes), reset_less=True)
+        # Channels of the row behind the first of the group to come.
+        behind = Signal.like(last_channel, reset_less=True)
         tiles = Signal(range(cfg.tiles + 1))
         row_last = row + 1 == Mux(body.r_last, layer.last_rows, cfg.rows)
         place = Signal(range(groups), reset_less=True)
@@ -309,7 +310,7 @@ class StoreUnit(wiring.Component):
         strobe = Signal(results)
         full = Signal()
         take = Signal()
-        ends = left <= cfg.final_lanes
+        ends = behind < cfg.final_lanes
         gathering = Signal()
         starts = (body.address, layer.row_stride)
         misaligned = Cat(start % RESULT_ALIGNMENT for start in starts).any()
@@ -320,7 +321,7 @@ class StoreUnit(wiring.Component):
             self.o.payload.data.eq(beat),
             self.o.payload.strobe.eq(Cat(bit.replicate(4) for bit in strobe)),
             self.command.payload.offset.eq(address),
-            self.command.payload.length.eq(channels),
+            self.command.payload.length.eq(last_channel + 1),
             self.i.ready.eq(gathering & (~full | self.o.ready)),
             take.eq(self.i.valid & self.i.ready),
             self.next_address.eq(address + layer.row_stride),
@@ -328,8 +329,8 @@ class StoreUnit(wiring.Component):
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [
-                    address.eq(body.address),
-                    channels.eq(_channels(cfg, tiles, body.n_last, layer.last_lanes)),
+                    place_in_region.eq(body.address[even:]),
+                    last_channel.eq(_last_channel(cfg, tiles, body.n_last, layer.last_lanes)),
                 ]
                 with m.If(self.body.valid):
                     with m.If(misaligned | (body.n > cfg.tiles)):
@@ -339,7 +340,7 @@ class StoreUnit(wiring.Component):
             with m.State("COMMAND"):
                 m.d.comb += self.command.valid.eq(1)
                 m.d.sync += [
-                    left.eq(channels),
+                    behind.eq(last_channel),
                     place.eq(address >> (cfg.final_lanes.bit_length() + 1)),
                 ]
                 with m.If(self.command.ready):
@@ -349,7 +350,10 @@ class StoreUnit(wiring.Component):
                 other_rows = Cat(ends, ends & row_last) != Cat(self.i_row_end, self.i_tile_end)
                 m.d.comb += self.operand_error.eq(take & other_rows)
                 with m.If(take & ends):
-                    m.d.sync += [row.eq(Mux(row_last, 0, row + 1)), address.eq(self.next_address)]
+                    m.d.sync += [
+                        row.eq(Mux(row_last, 0, row + 1)),
+                        place_in_region.eq(self.next_address[even:]),
+                    ]
                     with m.If(row_last):
                         m.d.comb += self.body.ready.eq(1)
                         m.next = "IDLE"
@@ -365,9 +369,9 @@ class StoreUnit(wiring.Component):
                 with m.If(place == group):
                     m.d.sync += [
                         beat[index].eq(self.i.payload[element]),
-                        strobe[index].eq(left > element),
+                        strobe[index].eq(behind >= element),
                     ]
-            m.d.sync += left.eq(left - cfg.final_lanes)
+            m.d.sync += behind.eq(behind - cfg.final_lanes)
             with m.If(ends | (place == groups - 1)):
                 m.d.sync += [full.eq(1), place.eq(0)]
             with m.Else():
