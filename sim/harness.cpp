@@ -6,6 +6,7 @@
 //   LUTCORE_SETTLE      1 if the model has combinational feedback and wants repeated evaluation
 //   LUTCORE_TRACE       name of the member that holds the units' states, if the core has one
 //   LUTCORE_SELECT      name of an input that selects a variant of the design, if it has one
+//   LUTCORE_AGED        name of an input that makes its cycle counter a high one, if it has one
 //
 // One clock cycle is one evaluation. The generated model computes everything from the registers'
 // current values, so evaluating once at a rising edge yields the outputs of the ending cycle
@@ -80,6 +81,7 @@ struct lutcore_options {
     uint32_t fault_kind;
     uint32_t trace;
     uint32_t select;
+    uint32_t aged;
 };
 
 struct lutcore_stats {
@@ -145,6 +147,9 @@ public:
         set(dut_.p_aresetn, 0);
 #ifdef LUTCORE_SELECT
         set(dut_.LUTCORE_SELECT, options.select);
+#endif
+#ifdef LUTCORE_AGED
+        set(dut_.LUTCORE_AGED, options.aged);
 #endif
         poison_read_data();
     }

@@ -119,6 +119,7 @@ class _Options(ctypes.Structure):
         ("fault_kind", ctypes.c_uint32),
         ("trace", ctypes.c_uint32),
         ("select", ctypes.c_uint32),
+        ("aged", ctypes.c_uint32),
     )
 
 
@@ -168,6 +169,8 @@ class RtlSim:
         Record the state of every unit; see `trace`. Costs 8 bytes per change.
     select
         Value of the input ``mutsel``, if the design has one.
+    aged
+        Value of the input ``mutaged``, if the design has one.
 
     Raises
     ------
@@ -187,6 +190,7 @@ class RtlSim:
         fault: Fault | None = None,
         trace: bool = False,
         select: int = 0,
+        aged: bool = False,
     ) -> None:
         if memory.dtype != np.uint8 or memory.ndim != 1:
             raise LutcoreError(
@@ -223,6 +227,7 @@ class RtlSim:
             fault_kind=0 if kind is None else 1 + _FAULTS.index(kind),
             trace=trace,
             select=select,
+            aged=aged,
         )
         self._handle = self._library.lutcore_new(memory.ctypes.data, ctypes.byref(options))
         weakref.finalize(self, self._library.lutcore_delete, self._handle)

@@ -29,10 +29,12 @@ from lutcore.sw.errors import LutcoreError
 from lutcore.sw.files import OutputError
 from lutcore.sw.smollm2 import cache_folder
 
-__all__ = ["SELECT_PORT", "Optimise", "RtlModel", "build_model", "run_yosys"]
+__all__ = ["AGED_PORT", "SELECT_PORT", "Optimise", "RtlModel", "build_model", "run_yosys"]
 
 #: Optional input that a simulation holds at one value: it selects a variant of the design.
 SELECT_PORT = "mutsel"
+#: Optional input that a simulation holds as well: the upper bits of CYCLES are ones.
+AGED_PORT = "mutaged"
 
 #: ``"run"`` is for long simulations; ``"fast"`` saves a tenth of the compile time and of the speed.
 Optimise = Literal["run", "fast"]
@@ -166,6 +168,8 @@ def _build(
             macros += f"#define LUTCORE_TRACE p_{trace}\n"
         if SELECT_PORT in ports:
             macros += f"#define LUTCORE_SELECT p_{SELECT_PORT}\n"
+        if AGED_PORT in ports:
+            macros += f"#define LUTCORE_AGED p_{AGED_PORT}\n"
         units = [split.units[0] + f'\n{macros}#include "harness.cpp"\n', *split.units[1:]]
         report(f"compiling {sum(map(len, units)) / 1e6:.1f} MB of C++")
         library = _compile(folder, units, flags)

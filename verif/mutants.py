@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lutcore.sim.rtl_build import SELECT_PORT, run_yosys
+from lutcore.sim.rtl_build import AGED_PORT, SELECT_PORT, run_yosys
 from lutcore.sw.errors import LutcoreError
 
 __all__ = [
@@ -65,6 +65,8 @@ REGISTERS = ("$dff", "$dffe", "$sdff", "$sdffe", "$sdffce")
 _NO_PINS = {("$memrd_v2", "ARST"), ("$memrd_v2", "SRST"), ("$memwr_v2", "EN")}
 #: Rounds through which what is unused or constant spreads from module to module; more do nothing.
 _ROUNDS = 6
+#: Bits of CYCLES that programs of a campaign reach.
+_YOUNG = 20
 
 
 @dataclass(frozen=True)
@@ -290,14 +292,32 @@ def apply_script(mutants: Sequence[Mutant], *, selected: bool) -> str:
 
 
 def instrument(netlist: Netlist, mutants: Sequence[Mutant], folder: Path) -> str:
-    """Verilog of the design with all faults, the first of which is selected by ``mutsel`` = 1."""
+    """Verilog of the design with all faults, the first of which is selected by ``mutsel`` = 1.
+
+    While ``mutaged`` is 1, the upper bits of the counter of cycles are ones, which no simulation
+    lives to see otherwise.
+    """
     (folder / "netlist.il").write_text(netlist.rtlil, encoding="utf-8")
-    (folder / "mutate.ys").write_text(apply_script(mutants, selected=True), encoding="utf-8")
+    script = apply_script(mutants, selected=True) + _ageing(netlist)
+    (folder / "mutate.ys").write_text(script, encoding="utf-8")
     run_yosys(
         folder,
         "read_rtlil netlist.il; script mutate.ys; opt_clean; write_verilog -noattr mutated.v",
     )
     return (folder / "mutated.v").read_text(encoding="utf-8")
+
+
+def _ageing(netlist: Netlist) -> str:
+    """Lines of Yosys that keep the upper bits of CYCLES at 1, where there is such a register."""
+    lines = ""
+    for name, module in netlist.modules.items():
+        upper = set(_port_bits(module, "cycles")[_YOUNG:])
+        for cell, described in module["cells"].items() if upper else ():
+            for index, bit in enumerate(described["connections"].get("Q", [])):
+                if bit in upper and described["type"] in REGISTERS:
+                    pin = f"-module {name} -cell {cell} -port D -portbit {index}"
+                    lines += f"mutate -ctrl {AGED_PORT} 1 1 -mode const1 {pin}\n"
+    return lines
 
 
 def _others(bits: Sequence[Any], index: int) -> list[int]:
