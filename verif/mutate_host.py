@@ -12,10 +12,10 @@ from lutcore.hw.util import State
 from lutcore.sim.rtl import CsrError, RtlModel, RtlSim
 from lutcore.verif.mutate_jobs import GUARD, Job
 
-__all__ = ["Host", "Killed", "Record", "Silence"]
+__all__ = ["RESET", "Host", "Killed", "Record", "Silence"]
 
 #: Cycles that a run may take where no record tells how many it takes.
-_LONGEST = 600_000
+_LONGEST = 5_000_000
 #: Cycles more or less that say nothing.
 _NEAR = 16
 #: Cycles beyond those of the record, and how many times the record.
@@ -23,7 +23,8 @@ _GRACE, _FACTOR = 4_000, 3
 
 _SLVERR = 2
 _START = 1 << Control.START | 1 << Control.IRQ_ENABLE
-_RESET = 1 << Control.RESET | 1 << Control.IRQ_ENABLE
+#: Value of CONTROL that stops a program.
+RESET = 1 << Control.RESET | 1 << Control.IRQ_ENABLE
 
 
 class Killed(AssertionError):
@@ -210,7 +211,7 @@ class Host:
         """Stop a job after some cycles, and start it again in the moment in which that is taken."""
         self.start(job)
         self.sim.step(after)
-        self.write("CONTROL", _RESET)
+        self.write("CONTROL", RESET)
         for _ in range(_LONGEST):
             try:
                 self._begin()

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Iterator
 
-from lutcore.hw.csr import Control, Region, Status
+from lutcore.hw.csr import Region, Status
 from lutcore.hw.isa import (
     INSTRUCTION_BITS,
     INSTRUCTIONS,
@@ -23,7 +23,7 @@ from lutcore.sw.legal import check
 from lutcore.sw.program import Program
 from lutcore.verif.layers import Case, draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
-from lutcore.verif.mutate_host import Host
+from lutcore.verif.mutate_host import RESET, Host
 from lutcore.verif.mutate_jobs import Job, altered_job, another_program, layer_job
 from lutcore.verif.mutate_loads import late_scales, to_the_limit, without_bias
 from lutcore.verif.mutate_nests import longest_job, nest_jobs
@@ -32,8 +32,6 @@ from lutcore.verif.mutate_scenarios import check_reset_values
 __all__ = ["SCENARIOS"]
 
 SCENARIOS: list[Scenario] = []
-
-_RESET = 1 << Control.RESET | 1 << Control.IRQ_ENABLE
 
 
 @scenario(SCENARIOS, "illegal")
@@ -113,7 +111,7 @@ def _stops(bench: Bench) -> None:
         for index, job in enumerate(bench.jobs.once("stops", lambda: list(_stop_jobs(bench.jobs)))):
             host.run(job)
             if (index + latency) % 2:
-                host.write("CONTROL", _RESET)
+                host.write("CONTROL", RESET)
                 host.expect_status([])
             host.run(good[index % 2])
 
@@ -361,7 +359,7 @@ def _aborts(bench: Bench) -> None:
 
 
 def _abort(host: Host) -> None:
-    host.write("CONTROL", _RESET)
+    host.write("CONTROL", RESET)
     host.wait("the end of the soft reset")
 
 
@@ -457,7 +455,7 @@ def _late(bench: Bench) -> None:
         host.same("STATUS after the late answer", host.read("STATUS"))
         host.acknowledge()
         if index == 1:
-            host.write("CONTROL", _RESET)
+            host.write("CONTROL", RESET)
             host.expect_status([])
 
 
@@ -483,7 +481,7 @@ def _hangs(bench: Bench) -> None:
         host.start(job)
         if aborted:
             host.sim.step(400)
-            host.write("CONTROL", _RESET)
+            host.write("CONTROL", RESET)
             host.sim.step(50)
             host.same("STATUS while draining", host.read("STATUS"))
         host.timing.append(host.wait("a timeout"))
@@ -495,7 +493,7 @@ def _hangs(bench: Bench) -> None:
             )
         host.same("STATUS after a timeout", host.read("STATUS"))
         host.acknowledge()
-        host.write("CONTROL", _RESET)
+        host.write("CONTROL", RESET)
         host.check("irq after all", host.sim.run_until_irq(3000), False)
         host.same("STATUS of a core that hangs", host.read("STATUS"))
         host.refused("starting a core that hangs", lambda host=host: host.write("CONTROL", 1))
