@@ -147,6 +147,21 @@ def to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
                     encode(Opcode.END),
                 ],
             )
+    # As many scales as there is room for, with fewer codes than that; and those of one group more.
+    wide = layer | {"group_size": config.step, "offset": 1, "wide": 1}
+    groups = config.scale_words // (4 * config.chunks)
+    for number in (groups, groups + 1):
+        if number < config.weight_words:
+            yield (
+                f"scales of {number} groups",
+                [
+                    *tokens,
+                    encode(Opcode.LAYER, **wide),
+                    loops[Unit.LDW](axis=Axis.K, total=number * config.step, step=1 << 19),
+                    encode(Opcode.LDW, base=0, scale_level=0, bias_level=0),
+                    encode(Opcode.END),
+                ],
+            )
     # MMA has nothing else to wait for, and refuses what is one too many, or one bit too many.
     for extra in (1, *(1 << bit for bit in range(1, EXTENT_BITS) if 1 << bit > config.tiles)):
         yield (
