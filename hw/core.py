@@ -35,7 +35,7 @@ from lutcore.hw.results import FinalUnit, StoreUnit
 from lutcore.hw.scale import ScaleUnit
 from lutcore.hw.supervisor import ErrorPort, Supervisor, TokenBank
 from lutcore.hw.table import TableUnit
-from lutcore.hw.util import State
+from lutcore.hw.util import State, low_zeros
 
 __all__ = ["Core"]
 
@@ -88,7 +88,7 @@ class _Engine(wiring.Component):
             name: Window(
                 beat,
                 lengths="words" if name == "store" else "beats",
-                aligned=RESULT_ALIGNMENT.bit_length() - 1,
+                aligned=low_zeros(RESULT_ALIGNMENT),
                 longest=unit.longest,
             )
             for name, unit in self.requesters.items()

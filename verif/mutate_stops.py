@@ -288,10 +288,7 @@ def _over_budget(bench: Bench) -> None:
     """Budgets that do not suffice, to the cycle."""
     job, other = bench.jobs.layers("small", 2)
     host = bench.host(latency=30)
-    host.run(job)
-    # Kept from the core without faults, which runs first; every core is asked, which takes time.
-    took = host.read("CYCLES_LO")
-    most = bench.jobs.once("cycles", lambda: took) - 8
+    most = _duration(bench, host, job, "cycles") - 8
     for budget in (1, 7, 20, 33, 64, 100, 127, 128, 129, 160, 200, 255, most):
         if budget > most:
             continue
@@ -314,19 +311,13 @@ def _aborts(bench: Bench) -> None:
             latency=latency, stall_probability=stalls, stall_seed=9, bandwidth=bandwidth
         )
         for index, job in enumerate(bench.jobs.layers("aborts", 12)):
-            host.start(job)
-            host.sim.step(1 + (29 if bandwidth == 1 else 97) * index)
-            _abort(host)
-            host.same("STATUS after a soft reset", _stopped(host))
-            host.acknowledge()
+            _abort_after(host, job, 1 + (29 if bandwidth == 1 else 97) * index)
             host.check_partly(job)
             host.run(small[index % 2])
     # While results are written, of which a burst has come in part.
     job = bench.jobs.once("full", lambda: _full_job(bench.jobs))
     host = bench.host(latency=9, stall_probability=0.5, stall_seed=4)
-    host.run(job)
-    took = host.read("CYCLES_LO")
-    cycles = bench.jobs.once("cycles of full", lambda: took)
+    cycles = _duration(bench, host, job, "cycles of full")
     # With other stalls it may be done sooner.
     for part in range(1, 17):
         host.start(job)
@@ -342,20 +333,32 @@ def _aborts(bench: Bench) -> None:
     # In each cycle of a program; then at once again, which leaves little time to forget things.
     host = bench.host(latency=1)
     for index, job in enumerate(small):
-        host.run(job)
-        took = host.read("CYCLES_LO")
-        cycles = bench.jobs.once(f"cycles of small {index}", lambda took=took: took)
-        for after in range(cycles):
+        for after in range(_duration(bench, host, job, f"cycles of small {index}")):
             host.abort_and_run(job, after)
     # In nests deeper than the next program's.
     host = bench.host(latency=9)
     for index, job in enumerate(bench.jobs.once("nests", lambda: nest_jobs(bench.jobs, 12))):
-        host.start(job)
-        host.sim.step(150 + 31 * index)
-        _abort(host)
-        host.same("STATUS after a soft reset", _stopped(host))
-        host.acknowledge()
+        _abort_after(host, job, 150 + 31 * index)
         host.run(small[index % 2])
+
+
+def _duration(bench: Bench, host: Host, job: Job, name: str) -> int:
+    """Run a job: the cycles that it takes on the core without faults, which runs it first.
+
+    Every core is asked, which takes time.
+    """
+    host.run(job)
+    took = host.read("CYCLES_LO")
+    return bench.jobs.once(name, lambda: took)
+
+
+def _abort_after(host: Host, job: Job, cycles: int) -> None:
+    """Start a job and stop it; what it had come to is that of the core without faults."""
+    host.start(job)
+    host.sim.step(cycles)
+    _abort(host)
+    host.same("STATUS after a soft reset", _stopped(host))
+    host.acknowledge()
 
 
 def _abort(host: Host) -> None:
@@ -425,9 +428,7 @@ def _resets(bench: Bench) -> None:
     job = bench.jobs.once("full", lambda: _full_job(bench.jobs))
     small = bench.jobs.layers("small", 2)
     host = bench.host(latency=9, bandwidth=0.2, stall_probability=0.3, stall_seed=8)
-    host.run(job)
-    took = host.read("CYCLES_LO")
-    cycles = bench.jobs.once("cycles of full, slow", lambda: took)
+    cycles = _duration(bench, host, job, "cycles of full, slow")
     for part in range(1, 33):
         host.start(job)
         host.sim.step(cycles * part // 33)
@@ -473,9 +474,7 @@ def _hangs(bench: Bench) -> None:
         ("read_hang", 2, True),
     ]
     host = bench.host(latency=5)
-    host.run(job)
-    took = host.read("CYCLES_LO")
-    good = bench.jobs.once("cycles of full, latency 5", lambda: took)
+    good = _duration(bench, host, job, "cycles of full, latency 5")
     for kind, burst, aborted in hangs:
         host = bench.host(latency=5, fault=(kind, burst))
         host.start(job)

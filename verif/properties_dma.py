@@ -108,11 +108,11 @@ def _requests_stay_inside(
 def _command(model: Model, command: Any, name: str, bus_width: int) -> tuple[Value, Value]:
     """Requests as a window passes them on, of any region: (base, end in whole beats)."""
     beat = _beat(bus_width)
-    base = model.constant("base", _ADDRESS)
-    end = model.constant("end", _ADDRESS + 1)
+    base = model.constant(f"{name}_base", _ADDRESS)
+    end = model.constant(f"{name}_end", _ADDRESS + 1)
     model.given((base % 64 == 0) & (end % beat == 0) & (end <= 1 << _ADDRESS))
-    model.drive(command.valid, "valid")
-    address, beats = model.drive(command.payload, "request"), command.payload.beats
+    model.drive(command.valid, f"{name}_valid")
+    address, beats = model.drive(command.payload, f"{name}_request"), command.payload.beats
     model.given((address[:_ADDRESS] % beat == 0) & (address[:_ADDRESS] >= base))
     model.given((beats != 0) & (address[:_ADDRESS] + beats * beat <= end))
     return base, end
