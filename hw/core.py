@@ -37,13 +37,13 @@ from lutcore.hw.supervisor import ErrorPort, Supervisor, TokenBank
 from lutcore.hw.table import TableUnit
 from lutcore.hw.util import State, low_zeros
 
-__all__ = ["Core"]
+__all__ = ["Core", "Engine"]
 
 #: Clients of the read master, in its order.
 READERS = ("fetch", "ldx", "ldw")
 
 
-class _Engine(wiring.Component):
+class Engine(wiring.Component):
     """Everything that a soft reset clears: units, buffers, tokens and requests.
 
     Members
@@ -446,8 +446,8 @@ class Core(wiring.Component):
         cfg = self.config
         m.submodules.registers = registers = CsrFile(cfg)
         m.submodules.counters = counters = CounterBank()
-        m.submodules.supervisor = supervisor = Supervisor(_Engine.error_sources)
-        engine = _Engine(cfg)
+        m.submodules.supervisor = supervisor = Supervisor(Engine.error_sources)
+        engine = Engine(cfg)
         m.submodules.reader = reader = ReadMaster(
             cfg.bus_width, len(READERS), longest=engine.longest_read
         )

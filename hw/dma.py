@@ -30,6 +30,7 @@ __all__ = [
     "REGION_ALIGNMENT",
     "REGION_BITS",
     "ReadMaster",
+    "Splitter",
     "Window",
     "WriteMaster",
     "command_layout",
@@ -188,7 +189,7 @@ class Window(wiring.Component):
         return m
 
 
-class _Splitter(wiring.Component):
+class Splitter(wiring.Component):
     """Cuts the requests of several clients into bursts, one per cycle, clients in turn.
 
     Members
@@ -414,7 +415,7 @@ class ReadMaster(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         bus = self.bus
-        m.submodules.splitter = splitter = _Splitter(
+        m.submodules.splitter = splitter = Splitter(
             self.bus_width, clients=self.clients, burst=self.burst, longest=self.longest
         )
         for outer, inner in zip(self.commands, splitter.commands, strict=True):
@@ -537,7 +538,7 @@ class WriteMaster(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         bus = self.bus
-        m.submodules.splitter = splitter = _Splitter(
+        m.submodules.splitter = splitter = Splitter(
             self.bus_width, clients=1, burst=self.burst, longest=self.longest
         )
         wiring.connect(m, wiring.flipped(self.command), splitter.commands[0])

@@ -206,7 +206,9 @@ class RoundSum(wiring.Component):
         decisions: list[Value] = [is_sign(0)]
         if len(steps) == 2:
             far = stages.wire(decisions[0] & is_sign(1), f"{name}_far")
-            near = stages.wire(Mux(far, is_sign(2), decisions[0]), f"{name}_near")
+            # The smaller steps take what they reach behind the first two groups.
+            third = is_sign(2) if len(body) - 2 * step >= step else 0
+            near = stages.wire(Mux(far, third, decisions[0]), f"{name}_near")
             decisions = [near, far]
         for size, decision in zip(steps, reversed(decisions), strict=True):
             shifted = Mux(decision, Cat(Const(0, size), body)[: len(body)], body)

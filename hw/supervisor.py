@@ -16,8 +16,8 @@ DEADLOCK_CYCLES = 1024
 HUNG_CYCLES = 65_536
 
 
-def _lasts(m: Module, name: str, cycles: int, *, clear: Value, count: Value | int = 1) -> Value:
-    """Whether ``count`` has been 1 for ``cycles`` cycles since the last ``clear``; it stays so.
+def _lasts(m: Module, name: str, cycles: int, *, clear: Value) -> Value:
+    """Whether ``clear`` has been 0 for ``cycles`` cycles; it stays so until the next.
 
     A shift register that feeds back two of its bits counts as well as an adder, and for less. Its
     taps are the first ones with which it takes that many steps without coming back to the start.
@@ -34,7 +34,7 @@ def _lasts(m: Module, name: str, cycles: int, *, clear: Value, count: Value | in
     lasted = passed == value
     with m.If(clear):
         m.d.sync += passed.eq(0)
-    with m.Elif(count & ~lasted):
+    with m.Elif(~lasted):
         m.d.sync += passed.eq(Cat(~(passed[-1] ^ passed[tap]), passed[:-1]))
     return lasted
 

@@ -13,6 +13,7 @@ from lutcore.sw.errors import LutcoreError
 from lutcore.verif.mutants import GROUPS, UNITS, Mutant, Netlist, instrument, read_netlist, sample
 from lutcore.verif.mutate import SCENARIOS, Outcome, Regression, Verdict
 from lutcore.verif.mutate_bench import Jobs, Scenario
+from lutcore.verif.mutate_claims import Claims
 from lutcore.verif.mutate_proof import METHODS, prove_equivalent
 from lutcore.verif.mutate_reach import Fact
 from lutcore.verif.mutate_scope import Scope
@@ -194,9 +195,26 @@ def run_campaign(
         if request.prove:
             # Takes longest, so that it is for those that nothing else has settled.
             prove("proving the rest equivalent", METHODS[-1:])
+            unseen = [verdicts[number] for number in outcomes("survived")]
+            claims = Claims(request.config, netlist)
+            for done, verdict in enumerate(_contradict(claims, unseen, request.processes), 1):
+                verdicts[verdict.number] = verdict
+                progress("putting the rest before claims", done, len(unseen))
     return Campaign(
         request, tuple(verdicts[number] for number in sorted(verdicts)), regression.cycles
     )
+
+
+def _contradict(claims: Claims, verdicts: Sequence[Verdict], processes: int) -> Iterator[Verdict]:
+    """Try to find a claim that a fault breaks."""
+
+    def attempt(verdict: Verdict) -> Verdict:
+        with tempfile.TemporaryDirectory(prefix="lutcore-mutate-") as folder:
+            broken = claims.broken_by(verdict.mutant, Path(folder))
+        return replace(verdict, outcome="killed", by="claims", detail=broken) if broken else verdict
+
+    with ThreadPoolExecutor(processes) as pool:
+        yield from pool.map(attempt, verdicts)
 
 
 def _prove(

@@ -8,7 +8,7 @@ from amaranth.lib import data, wiring
 
 from lutcore.verif.prove_model import Break, Model, Property
 
-__all__ = ["PROPERTIES"]
+__all__ = ["PROPERTIES", "turns_contract", "window_contract"]
 
 _ADDRESS = 40
 _PAGE = 4096
@@ -18,59 +18,84 @@ def _beat(bus_width: int) -> int:
     return bus_width // 8
 
 
+def _unit(window: Any) -> int:
+    """Bytes that a window's lengths count."""
+    return _beat(window.bus_width) if window.lengths == "beats" else 4
+
+
 def _window(bus_width: int, lengths: str, aligned: int, model: Model) -> None:
     """A window on any region, which does not change, with any requests."""
     from lutcore.hw.dma import Window
 
     window: Any = model.unit(Window(bus_width, lengths=lengths, aligned=aligned))
-    base = model.constant("base", _ADDRESS)
-    size = model.constant("size", 32)
-    model.given((base[:6] == 0) & (base + size <= 1 << _ADDRESS))
-    model.m.d.comb += [window.base.eq(base), window.size.eq(size)]
-    model.drive(window.i.valid, "valid")
-    model.drive(window.i.payload, "request")
-    model.drive(window.o.ready, "ready")
-    model.given(window.i.payload.length != 0)
     if lengths == "words":
         model.given(window.i.payload.offset[:aligned] == 0)
-    _window_claims(model, window, base, size)
+    request, inside, same = window_contract(model, window)
+    # What makes the contract inductive: what the registers hold of the request.
+    unit = _unit(window)
+    checks = ~window.i.ready & ~window.o.valid
+    held = model.probe("dut.end", max(32 - (unit.bit_length() - 1), 24) + 1)
+    outside = model.probe("dut.outside")
+    expected_end = (request.offset[:32] // unit) + request.length
+    beat = _beat(bus_width)
+    whole = window.lengths == "beats"
+    odd = (request.offset[32:] != 0) | ((request.offset % beat != 0) if whole else Const(0))
+    model.claim(window.i.ready != window.busy, "is_idle_or_busy")
+    model.claim(~checks | (held == expected_end), "adds_the_length")
+    model.claim(~checks | ~inside | same, "adds_the_base")
+    model.claim(~checks | (outside == odd), "sees_outside")
+    model.claim(request.length.any() | window.i.ready, "has_a_length")
     model.reachable(window.o.valid, "command")
     model.reachable(window.error, "error")
 
 
-def _window_claims(model: Model, window: Any, base: Value, size: Value) -> None:
-    """A request inside the region is passed on as the beats that hold it; others are refused."""
+def window_contract(model: Model, window: Any) -> tuple[Any, Value, Value]:
+    """A window's ports: any region and requests; what is passed on, and what is refused.
+
+    A request inside the region is passed on as the beats that hold it; others are refused.
+
+    Parameters
+    ----------
+    model
+        Gets free inputs, assumptions and claims.
+    window
+        Interface of a `lutcore.hw.dma.Window`.
+
+    Returns
+    -------
+    request, inside, same
+        What was taken last, whether it is in the region, and whether the command is that request.
+    """
     m = model.m
     beat = _beat(window.bus_width)
-    offset, length = Signal(_ADDRESS, name="offset"), Signal(24, name="length")
-    taken = window.i.valid & window.i.ready
-    with m.If(taken):
-        m.d.sync += [offset.eq(window.i.payload.offset), length.eq(window.i.payload.length)]
+    base = model.constant("base", _ADDRESS)
+    size = model.constant("size", 32)
+    model.given((base[:6] == 0) & (base + size <= 1 << _ADDRESS))
+    m.d.comb += [window.base.eq(base), window.size.eq(size)]
+    model.drive(window.i.valid, "valid")
+    model.drive(window.i.payload, "request")
+    model.drive(window.o.ready, "ready")
+    model.given((window.i.payload.length != 0) & (window.i.payload.length <= window.longest))
+    request = Signal(data.StructLayout({"offset": _ADDRESS, "length": 24}), name="request")
+    with m.If(window.i.valid & window.i.ready):
+        m.d.sync += [
+            request.offset.eq(window.i.payload.offset),
+            request.length.eq(window.i.payload.length),
+        ]
     command = window.o.payload
-    whole = window.lengths == "beats"
-    unit = beat if whole else 4
-    size_bytes = length * unit
-    inside = offset + size_bytes <= size
-    if whole:
-        inside = inside & (offset % beat == 0)
-    first = offset // beat
-    last = (offset + size_bytes - 1) // beat
+    end = request.offset + request.length * _unit(window)
+    inside = end <= size
+    if window.lengths == "beats":
+        inside = inside & (request.offset % beat == 0)
+    first, last = request.offset // beat, (end - 1) // beat
     same = (command.address == base + first * beat) & (command.beats == last - first + 1)
     # Between requests a window is either ready, or checks one, or offers its command.
-    model.claim(window.i.ready != window.busy, "is_idle_or_busy")
-    checks = window.busy & ~window.o.valid
-    held = model.probe("dut.end", max(32 - (unit.bit_length() - 1), 24) + 1)
-    outside = model.probe("dut.outside")
-    expected_end = (offset[:32] // unit) + length
-    odd = (offset[32:] != 0) | ((offset % beat != 0) if whole else Const(0))
-    model.claim(~checks | (held == expected_end), "adds_the_length")
-    model.claim(~checks | ~inside | same, "adds_the_base")
-    model.claim(~checks | (outside == odd), "sees_outside")
+    checks = ~window.i.ready & ~window.o.valid
     model.claim(~window.o.valid | (inside & same), "passes_what_is_inside")
-    model.claim(~(window.o.valid & ~window.busy), "is_busy")
+    model.claim(~(window.o.valid & window.i.ready), "one_at_a_time")
     model.claim(~checks | (window.error == ~inside), "refuses_what_is_outside")
     model.claim(checks | ~window.error, "refuses_once")
-    model.claim(length.any() | ~window.busy, "has_a_length")
+    return request, inside, same
 
 
 def _burst_claims(model: Model, address: Value, length: Value, kind: Value, size: Value, beat: int):
@@ -116,6 +141,64 @@ def _command(model: Model, command: Any, name: str, bus_width: int) -> tuple[Val
     model.given((address[:_ADDRESS] % beat == 0) & (address[:_ADDRESS] >= base))
     model.given((beats != 0) & (address[:_ADDRESS] + beats * beat <= end))
     return base, end
+
+
+def turns_contract(model: Model, splitter: Any) -> tuple[Value, Value]:
+    """Clients of a master take turns, burst by burst, so that each one's next is soon.
+
+    Parameters
+    ----------
+    model
+        Gets free inputs, assumptions and claims.
+    splitter
+        Interface of a `lutcore.hw.dma.Splitter`.
+
+    Returns
+    -------
+    turn, waiting
+        Client of the last burst; those with bursts to come.
+    """
+    m = model.m
+    clients = splitter.clients
+    for client, command in enumerate(splitter.commands):
+        model.drive(command.valid, f"valid_{client}")
+        model.drive(command.payload, f"request_{client}")
+        model.given(command.payload.beats != 0)
+    for name in ("enable", "flush"):
+        model.drive(getattr(splitter, name), name)
+    model.drive(splitter.o.ready, "ready")
+    turn = Signal.like(splitter.following.client, name="turn")
+    waiting = Signal(clients, name="waiting")
+    ahead = Signal.like(turn, name="ahead")
+    with m.Switch(turn):
+        for last in range(clients):
+            with m.Case(last):
+                for client in [(last - back) % clients for back in range(clients)]:
+                    with m.If(waiting[client]):
+                        m.d.comb += ahead.eq(client)
+    with m.If(splitter.issued):
+        m.d.sync += turn.eq(splitter.following.client)
+    for client, command in enumerate(splitter.commands):
+        mine = splitter.issued & (splitter.following.client == client)
+        more = waiting[client] & ~(mine & splitter.following.final)
+        taken = command.valid & command.ready
+        m.d.sync += waiting[client].eq((more | taken) & ~splitter.flush)
+        model.claim(command.ready == ~more, f"takes_the_next_of_{client}")
+    may = splitter.enable & ~splitter.flush & (~splitter.o.valid | splitter.o.ready)
+    model.claim(splitter.issued == (may & waiting.any()), "issues_what_waits")
+    model.claim(~splitter.issued | (splitter.following.client == ahead), "takes_turns")
+    model.reachable(splitter.issued & ~splitter.following.final, "burst")
+    return turn, waiting
+
+
+def _turns(clients: int, model: Model) -> None:
+    from lutcore.hw.dma import Splitter
+
+    splitter = model.unit(Splitter(32, clients=clients, burst=32, longest=2**24 - 1))
+    turn, waiting = turns_contract(model, splitter)
+    model.claim(model.probe("dut.latest", len(turn)) == turn, "knows_the_last")
+    model.claim(model.probe("dut.waiting", clients) == waiting, "knows_who_waits")
+    model.claim(turn < clients, "is_a_client")
 
 
 def _read(bus_width: int, burst: int, model: Model) -> None:
@@ -233,6 +316,9 @@ _HIGH = Break(
     "a bit of the offset ignored",
 )
 _ODD = Break(_DMA, "length + skipped", "length", "words before the first are forgotten")
+_TURNS = Break(
+    _DMA, "(last + distance) % self.clients", "distance % self.clients", "client 1 first"
+)
 _PAGES = Break(_DMA, "current.low, current.page", "current.low, current.page + 1", "the next page")
 _CROSS = Break(_DMA, "last[block - beat :])", "last[block - beat :] + 1)", "a block too many")
 _FINAL = Break(
@@ -275,6 +361,20 @@ def _properties() -> list[Property]:
                 twin_depth=4,
                 cover_depth=4,
                 quick=bus_width == 64,
+            )
+        )
+    for clients in (2, 3):
+        found.append(
+            Property(
+                name=f"dma-turns-{clients}",
+                unit="dma",
+                claim="clients of a master take turns, burst by burst",
+                config=f"{clients} clients, any requests",
+                build=partial(_turns, clients),
+                twin=_TURNS,
+                depth=1,
+                twin_depth=6,
+                cover_depth=4,
             )
         )
     for bus_width, burst, twin in ((32, 32, _PAGES), (128, 256, _CROSS)):

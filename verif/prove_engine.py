@@ -49,11 +49,12 @@ class Verdict:
     trace: Path | None = None
 
 
-def write_smt2(model: Model, folder: Path, *, any_state: bool) -> Path:
+def write_smt2(model: Model, folder: Path, *, any_state: bool, parts: str = "") -> Path:
     """The model in SMT-LIB 2.
 
     Memories become registers and the hierarchy is flattened, so that probes reach everything.
-    With ``any_state`` the unit begins in any state, and its surroundings at their reset.
+    With ``any_state`` the unit begins in any state, and its surroundings at their reset. ``parts``
+    is a file in the folder, in RTLIL, with modules that the model instantiates.
     """
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     text = rtlil.convert(Closed(model), name="top", ports=model.ports, emit_src=False)
@@ -61,6 +62,7 @@ def write_smt2(model: Model, folder: Path, *, any_state: bool) -> Path:
     text = re.sub(_CHECK, r"\1\\is_\3\2\3", text)
     (folder / "model.il").write_text(text)
     lines = [
+        *([f"read_rtlil {parts}"] if parts else []),
         "read_rtlil model.il",
         "hierarchy -top top",
         "proc",

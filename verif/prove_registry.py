@@ -5,6 +5,7 @@ from lutcore.verif import (
     properties_coding,
     properties_decoder,
     properties_dma,
+    properties_fetch,
     properties_lane,
     properties_streams,
     properties_table,
@@ -19,6 +20,7 @@ _MODULES = (
     properties_coding,
     properties_accumulator,
     properties_decoder,
+    properties_fetch,
     properties_streams,
     properties_dma,
 )

@@ -1,0 +1,277 @@
+"""Claims that a fault's module has to keep whatever is around it.
+
+A second line of defence cannot be seen from outside: a request that a window lets through although
+it has refused it is dropped by the stop that the refusal causes. So what simulation does not kill,
+and no proof shows to do nothing, is put before what is claimed of the module by itself, on the
+netlist with the fault: the contract of a window, which `lutcore prove` proves of the hardware for
+every region, and that a reset forgets what has been.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from amaranth.hdl import (
+    Cat,
+    ClockSignal,
+    Const,
+    Elaboratable,
+    Fragment,
+    Instance,
+    Module,
+    ResetSignal,
+    Signal,
+    Value,
+)
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from lutcore.hw.config import CoreConfig
+from lutcore.hw.core import Core
+from lutcore.hw.dma import Splitter, Window
+from lutcore.hw.fetch import Fetch
+from lutcore.sim.rtl_build import run_yosys
+from lutcore.sw.errors import LutcoreError
+from lutcore.verif.mutants import Mutant, Netlist, apply_script
+from lutcore.verif.properties_dma import turns_contract, window_contract
+from lutcore.verif.properties_fetch import refusal_contract
+from lutcore.verif.prove_engine import Verdict, bounded, write_smt2
+from lutcore.verif.prove_model import Model
+
+__all__ = ["Claims"]
+
+#: Cycles after a reset in which what was before must not be seen.
+_AFTER_RESET = 6
+#: Seconds for a question to the solver.
+_TIMEOUT = 60
+
+
+class Claims:
+    """What is claimed of modules of a core, and which faults break it.
+
+    Parameters
+    ----------
+    config
+        The core.
+    netlist
+        Its cells.
+    """
+
+    def __init__(self, config: CoreConfig, netlist: Netlist) -> None:
+        self.config, self.netlist = config, netlist
+        self._forgetful: dict[str, list[str]] = {}
+        self._sound: dict[str, bool] = {}
+
+    @cached_property
+    def _components(self) -> dict[str, Any]:
+        """What each module was made of."""
+        found: dict[str, Any] = {}
+
+        def walk(fragment: Any, path: str) -> None:
+            for origin in fragment.origins or ():
+                if isinstance(origin, wiring.Component):
+                    found[path] = origin
+            for inner, name, _ in fragment.subfragments:
+                walk(inner, f"{path}.{name}")
+
+        walk(Fragment.get(Core(self.config), None), f"{self.netlist.top}.core")
+        return found
+
+    def broken_by(self, mutant: Mutant, folder: Path) -> str | None:
+        """A claim that a fault breaks, and how; None if it keeps them all.
+
+        Parameters
+        ----------
+        mutant
+            The fault.
+        folder
+            For the files of Yosys and of the solver.
+        """
+        for claim in (self._contract, self._reset):
+            try:
+                broken = claim(mutant, folder)
+            except LutcoreError:
+                # No answer, for whatever reason, says nothing against the fault.
+                continue
+            if broken:
+                return broken
+        return None
+
+    def _write(self, module: str, mutant: Mutant | None, folder: Path) -> None:
+        """Write ``part.il``: a module, flat, with a fault in it or none."""
+        (folder / "netlist.il").write_text(self.netlist.rtlil, encoding="utf-8")
+        fault = "" if mutant is None else apply_script([mutant], selected=False)
+        (folder / "fault.ys").write_text(fault, encoding="utf-8")
+        run_yosys(
+            folder,
+            f"read_rtlil netlist.il; script fault.ys; hierarchy -top {module}; flatten; opt_clean; "
+            # A memory may hold anything, as after a program before.
+            "delete t:$meminit*; rename -top part; write_rtlil part.il",
+        )
+
+    def _contract(self, mutant: Mutant, folder: Path) -> str | None:
+        """What the module does at its ports, with a fault, breaks what is claimed of it."""
+        module = mutant.module
+        component = self._components.get(module)
+        contract = _CONTRACTS.get(type(component))
+        if contract is None:
+            return None
+
+        def ask(fault: Mutant | None) -> Verdict:
+            self._write(module, fault, folder)
+            model = Model()
+            part = _Part(self.netlist, module, component)
+            model.unit(part)
+            for bit, value in part.fixed():
+                model.given(bit == value)
+            contract.claim(model, component)
+            smt2 = write_smt2(model, folder, any_state=False, parts="part.il")
+            return bounded(smt2, contract.cycles)
+
+        if module not in self._sound:
+            self._sound[module] = ask(None).holds
+        if not self._sound[module]:
+            return None
+        verdict = ask(mutant)
+        if verdict.holds:
+            return None
+        broken = ", ".join(claim.removeprefix("is_claim_") for claim in verdict.claims)
+        return f"{broken}, in cycle {verdict.step}"
+
+    def _reset(self, mutant: Mutant, folder: Path) -> str | None:
+        """What a module gives after a reset does not depend on what was before.
+
+        Data without a reset does. Outputs of which it cannot be claimed are told by the module
+        without a fault.
+        """
+        module = mutant.module
+        if not self._is_reset(mutant):
+            return None
+        if module not in self._forgetful:
+            ports = self.netlist.modules[module]["ports"]
+            outputs = [name for name, port in ports.items() if port["direction"] == "output"]
+            self._write(module, None, folder)
+            while differing := self._remembered(module, folder, outputs):
+                outputs = [name for name in outputs if name not in differing]
+            self._forgetful[module] = outputs
+        self._write(module, mutant, folder)
+        differing = self._remembered(module, folder, self._forgetful[module])
+        if not differing:
+            return None
+        return f"reset: {', '.join(sorted(differing))} tells what was before it"
+
+    def _is_reset(self, mutant: Mutant) -> bool:
+        """Whether a fault is at the reset of a register, or at the gate in front of it."""
+        cells = self.netlist.modules[mutant.module]["cells"]
+        resets = {net for cell in cells.values() for net in cell["connections"].get("SRST", [])}
+        given = cells[mutant.cell]["connections"].get("Y", [])
+        return mutant.port == "SRST" or not resets.isdisjoint(given)
+
+    def _remembered(self, module: str, folder: Path, outputs: list[str]) -> set[str]:
+        """Outputs of ``part.il`` that a run shows to differ after a reset from unlike states.
+
+        Some of them, if there are any, not all.
+        """
+        if not outputs:
+            return set()
+        ports = self.netlist.modules[module]["ports"]
+        reset = "unit_reset" if "unit_reset" in ports else "rst"
+        cycles = _AFTER_RESET + 1
+        pins = [
+            f"-set-at {n} in_{name} {int(n == 1 and name == reset)}"
+            for name in ("rst", "unit_reset")
+            if name in ports
+            for n in range(1, cycles + 1)
+        ]
+        claims = [f"-prove cmp_{name} 1 -show cmp_{name}" for name in outputs]
+        log = run_yosys(
+            folder,
+            "read_rtlil part.il; setattr -unset init w:*; memory_map; opt -fast; dffunmap; "
+            "rename part gold; copy gold gate; "
+            "miter -equiv -flatten -make_outcmp gold gate miter; hierarchy -top miter; opt_clean; "
+            f"sat -seq {cycles} -prove-skip 1 {' '.join(pins)} {' '.join(claims)} miter",
+            timeout=_TIMEOUT,
+        )
+        if "SUCCESS!" in log:
+            return set()
+        shown = re.findall(r"^ +(\d+) +\\cmp_(\S+) +(\d+)", log, re.MULTILINE)
+        return {name for cycle, name, same in shown if int(cycle) > 1 and same == "0"}
+
+
+@dataclass(frozen=True)
+class _Contract:
+    """What is claimed of the ports of a component, and in how many cycles it can be broken."""
+
+    claim: Callable[[Model, Any], object]
+    cycles: int
+
+
+_CONTRACTS: dict[type, _Contract] = {
+    Window: _Contract(window_contract, 8),
+    Splitter: _Contract(turns_contract, 8),
+    Fetch: _Contract(refusal_contract, 14),
+}
+
+
+class _Part(Elaboratable):
+    """A module of the netlist, as ``part``, on the ports of the component that it was.
+
+    Ports of the netlist may have other names, or several of the component's in one: its bits are
+    found by the nets that they are on.
+    """
+
+    def __init__(self, netlist: Netlist, module: str, component: Any) -> None:
+        self.component = component
+        self._described = netlist.modules[module]
+        parent = netlist.modules[module.rpartition(".")[0]]
+        self._instance = next(c for c in parent["cells"].values() if c["type"] == module)
+
+    def _bits(self, direction: Any) -> dict[int, Value]:
+        """The component's bits by their nets."""
+        found: dict[int, Value] = {}
+        for path, member, port in self.component.signature.flatten(self.component):
+            value = Value.cast(port)
+            nets = self._nets("__".join(map(str, path)), len(value))
+            if member.flow == direction:
+                found |= dict(zip(nets, value, strict=bool(nets)))
+        return found
+
+    def _nets(self, name: str, width: int) -> list[int]:
+        """Nets of a port of the component; none if it is gone. Yosys may have numbered its name."""
+        ports = {net for port in self._described["ports"].values() for net in port["bits"]}
+        alike = [
+            net["bits"]
+            for other, net in self._described["netnames"].items()
+            if other.partition("$")[0] == name and len(net["bits"]) == width
+        ]
+        return max(alike, key=lambda nets: len(ports & set(nets)), default=[])
+
+    def fixed(self) -> list[tuple[Value, int]]:
+        """Input bits that are constant where the module is used, which its netlist relies on."""
+        bits = self._bits(In)
+        return [
+            (bits[net], int(value))
+            for name, port in self._described["ports"].items()
+            for net, value in zip(port["bits"], self._instance["connections"][name], strict=True)
+            if net in bits and value in ("0", "1")
+        ]
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        inputs = self._bits(In)
+        outputs: dict[int, Value] = {}
+        pins: dict[str, Any] = {}
+        for name, port in self._described["ports"].items():
+            if port["direction"] == "input":
+                pins[f"i_{name}"] = Cat(inputs.get(net, Const(0)) for net in port["bits"])
+            else:
+                pins[f"o_{name}"] = given = Signal(len(port["bits"]))
+                outputs |= dict(zip(port["bits"], given, strict=True))
+        pins |= {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
+        m.submodules.part = Instance("part", **pins)
+        for net, bit in self._bits(Out).items():
+            m.d.comb += bit.eq(outputs.get(net, int(net) if net in ("0", "1") else 0))
+        return m

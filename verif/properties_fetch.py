@@ -1,0 +1,72 @@
+"""FETCH begins nothing of a program that it has refused."""
+
+from typing import Any
+
+from amaranth.hdl import Signal
+
+from lutcore.verif.prove_model import Break, Model, Property
+
+__all__ = ["PROPERTIES", "refusal_contract"]
+
+#: Places of FETCH's states in its source.
+_CHECK, _STOPPED = 1, 4
+
+
+def refusal_contract(model: Model, fetch: Any) -> Signal:
+    """After an error FETCH asks for nothing, begins nothing and does not end, until it is reset.
+
+    Parameters
+    ----------
+    model
+        Gets free inputs, assumptions and claims.
+    fetch
+        Interface of a `lutcore.hw.fetch.Fetch`.
+
+    Returns
+    -------
+    Signal
+        An error has been told.
+    """
+    for name in ("length", "expect"):
+        model.m.d.comb += getattr(fetch, name).eq(model.constant(name, len(getattr(fetch, name))))
+    for name in ("launch", "unit_busy", "all_idle"):
+        model.drive(getattr(fetch, name), name)
+    model.drive(fetch.command.ready, "ready")
+    model.drive(fetch.i.valid, "valid")
+    model.drive(fetch.i.payload, "beat")
+    refused = Signal(name="refused")
+    with model.m.If(fetch.error.valid):
+        model.m.d.sync += refused.eq(1)
+    begins = fetch.start.any() | fetch.loop_valid.any() | fetch.token_add
+    model.claim(~refused | ~fetch.command.valid, "asks_for_nothing")
+    model.claim(~refused | ~begins, "begins_nothing")
+    model.claim(~refused | ~fetch.finished, "does_not_end")
+    return refused
+
+
+def _refusal(model: Model) -> None:
+    from lutcore.hw.config import CoreConfig
+    from lutcore.hw.fetch import Fetch
+
+    fetch = model.unit(Fetch(CoreConfig(rows=1, lanes=8, group=2, depth=1, bus_width=128)))
+    refused = refusal_contract(model, fetch)
+    state = model.probe("dut.fsm_state", 3)
+    checked = (state == _CHECK) & fetch.error.valid
+    model.claim(~refused | checked | (state == _STOPPED), "stays_stopped")
+    model.reachable(refused & (state == _STOPPED), "stopped")
+
+
+PROPERTIES = [
+    Property(
+        name="fetch-refusal",
+        unit="fetch",
+        claim="after an error FETCH asks for nothing and begins nothing until it is reset",
+        config="bus 128, any program",
+        build=_refusal,
+        twin=Break("lutcore.hw.fetch", 'm.next = "STOPPED"', 'm.next = "REST"', "it goes on"),
+        depth=1,
+        twin_depth=10,
+        cover_depth=6,
+        quick=True,
+    )
+]
