@@ -88,7 +88,8 @@ class CounterBank(wiring.Component):
                 m.d.sync += count.eq(count + 1)
 
         slot = Signal(range(COUNTER_SLOTS))
-        before, more = Signal(COUNTER_BITS), Signal(range(COUNTER_SLOTS + 1))
+        before = Signal(COUNTER_BITS)
+        more = Signal(range(COUNTER_SLOTS + 1))
         valid = Signal()
         waiting = Array(pending.get(n, 0) for n in range(COUNTER_SLOTS))
         m.d.comb += [

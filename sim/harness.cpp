@@ -70,7 +70,7 @@ void set(cxxrtl::value<N> &port, uint32_t bits) { port.data[0] = bits; }
 
 extern "C" {
 
-// These three are mirrored by ctypes structures in rtl.py.
+// These are mirrored by ctypes structures in rtl.py.
 struct lutcore_options {
     uint64_t memory_bytes;
     uint64_t latency;
@@ -86,6 +86,10 @@ struct lutcore_options {
 
 struct lutcore_stats {
     uint64_t cycles, read_bursts, write_bursts, read_beats, write_beats, bytes_read, bytes_written;
+};
+
+struct lutcore_access {
+    uint32_t offset, value, strobe, response;
 };
 
 struct lutcore_violation {
@@ -174,33 +178,38 @@ public:
         return kDone;
     }
 
-    int32_t write_csr(uint32_t offset, uint32_t value, uint32_t strobe, uint64_t max_cycles,
-                      uint32_t *response) {
-        host_offset_ = offset, host_data_word_ = value, host_strobe_ = strobe;
-        host_address_ = host_data_ = kWaiting;
-        host_write_ = true;
-        for (uint64_t i = 0; i < max_cycles && host_write_; ++i)
+    // Writes and reads side by side, each channel as far ahead as the core lets it.
+    int32_t access(lutcore_access *writes, uint64_t write_count, lutcore_access *reads,
+                   uint64_t read_count, uint64_t max_cycles) {
+        // Copies: what times out stays on the bus.
+        host_writes_.assign(writes, writes + write_count);
+        host_reads_.assign(reads, reads + read_count);
+        host_aw_ = host_w_ = host_b_ = HostChannel{&host_writes_};
+        host_ar_ = host_r_ = HostChannel{&host_reads_};
+        for (uint64_t i = 0; host_b_.open() || host_r_.open(); ++i) {
+            if (i == max_cycles) return kTimeout;
+            const size_t answers = host_b_.next + host_r_.next;
             if (!tick()) return kViolation;
-        if (host_write_) return kTimeout;
-        *response = host_response_;
-        return kDone;
-    }
-
-    int32_t read_csr(uint32_t offset, uint64_t max_cycles, uint32_t *value, uint32_t *response) {
-        host_offset_ = offset;
-        host_address_ = kWaiting;
-        host_read_ = true;
-        for (uint64_t i = 0; i < max_cycles && host_read_; ++i)
-            if (!tick()) return kViolation;
-        if (host_read_) return kTimeout;
-        *value = host_value_;
-        *response = host_response_;
+            // Each answer begins the time of the next one.
+            if (host_b_.next + host_r_.next != answers) i = 0;
+        }
+        std::copy(host_writes_.begin(), host_writes_.end(), writes);
+        std::copy(host_reads_.begin(), host_reads_.end(), reads);
         return kDone;
     }
 
 private:
-    // A host channel waits (for a random while), then offers until the core takes it.
-    enum Offer { kTaken, kWaiting, kOffered };
+    // A channel goes through a list of accesses. It waits (for a random while) with each one, then
+    // offers it until the core takes it.
+    struct HostChannel {
+        std::vector<lutcore_access> *list = nullptr;
+        size_t next = 0;
+        bool offered = false;
+
+        bool open() const { return list && next < list->size(); }
+        lutcore_access &now() const { return (*list)[next]; }
+        void take() { ++next, offered = false; }
+    };
 
     cxxrtl_design::p_lutcore dut_;
     const lutcore_options options_;
@@ -216,10 +225,8 @@ private:
     Held<Address> held_ar_, held_aw_;
     Held<Data> held_w_;
 
-    bool host_write_ = false, host_read_ = false;
-    Offer host_address_ = kTaken, host_data_ = kTaken;
-    uint32_t host_offset_ = 0, host_data_word_ = 0, host_strobe_ = 0;
-    uint32_t host_value_ = 0, host_response_ = 0;
+    std::vector<lutcore_access> host_writes_, host_reads_;
+    HostChannel host_aw_, host_w_, host_b_, host_ar_, host_r_;
     Held<uint64_t> held_host_b_, held_host_r_;
 
     bool irq_ = false;
@@ -298,8 +305,7 @@ private:
         set(dut_.p_s__axi__bready, 0);
         set(dut_.p_s__axi__arvalid, 0);
         set(dut_.p_s__axi__rready, 0);
-        host_write_ = host_read_ = false;
-        host_address_ = host_data_ = kTaken;
+        host_aw_ = host_w_ = host_b_ = host_ar_ = host_r_ = HostChannel{};
         held_ar_.valid = held_aw_.valid = held_w_.valid = false;
         held_host_b_.valid = held_host_r_.valid = false;
     }
@@ -485,33 +491,41 @@ private:
         return true;
     }
 
-    void offer(Offer &channel) {
-        if (channel == kWaiting && !stall()) channel = kOffered;
+    void offer(HostChannel &channel) {
+        if (channel.open() && !channel.offered) channel.offered = !stall();
     }
 
     void drive_host() {
-        if (host_write_ || host_read_) offer(host_address_);
-        if (host_write_) offer(host_data_);
+        offer(host_aw_);
+        offer(host_ar_);
+        offer(host_w_);
         // What is not valid is something else than what was or will be taken.
-        const bool address = host_address_ == kOffered, data = host_data_ == kOffered;
-        set(dut_.p_s__axi__awaddr, host_write_ && address ? host_offset_ : ~host_offset_ & 0xFFF);
-        set(dut_.p_s__axi__araddr, host_read_ && address ? host_offset_ : ~host_offset_ & 0xFFF);
-        set(dut_.p_s__axi__wdata, host_write_ && data ? host_data_word_ : ~host_data_word_);
-        set(dut_.p_s__axi__wstrb, host_write_ && data ? host_strobe_ : ~host_strobe_ & 0xF);
-        set(dut_.p_s__axi__awvalid, host_write_ && address);
-        set(dut_.p_s__axi__wvalid, host_write_ && data);
-        set(dut_.p_s__axi__bready, host_write_ && !stall());
-        set(dut_.p_s__axi__arvalid, host_read_ && address);
-        set(dut_.p_s__axi__rready, host_read_ && !stall());
+        set(dut_.p_s__axi__awaddr, host_aw_.offered ? host_aw_.now().offset : not_offset(host_aw_));
+        set(dut_.p_s__axi__araddr, host_ar_.offered ? host_ar_.now().offset : not_offset(host_ar_));
+        set(dut_.p_s__axi__wdata, host_w_.offered ? host_w_.now().value : ~near(host_w_).value);
+        set(dut_.p_s__axi__wstrb,
+            host_w_.offered ? host_w_.now().strobe : ~near(host_w_).strobe & 0xF);
+        set(dut_.p_s__axi__awvalid, host_aw_.offered);
+        set(dut_.p_s__axi__wvalid, host_w_.offered);
+        set(dut_.p_s__axi__bready, host_b_.open() && !stall());
+        set(dut_.p_s__axi__arvalid, host_ar_.offered);
+        set(dut_.p_s__axi__rready, host_r_.open() && !stall());
     }
+
+    // The access that a channel has before it, or else the one behind it.
+    static lutcore_access near(const HostChannel &channel) {
+        if (!channel.list || channel.list->empty()) return lutcore_access{};
+        return channel.open() ? channel.now() : channel.list->back();
+    }
+
+    static uint32_t not_offset(const HostChannel &channel) { return ~near(channel).offset & 0xFFF; }
 
     bool sample_host() {
         const bool b = get(dut_.p_s__axi__bvalid), r = get(dut_.p_s__axi__rvalid);
-        if (b && !(host_write_ && host_address_ == kTaken && host_data_ == kTaken))
+        if (b && host_b_.next >= std::min(host_aw_.next, host_w_.next))
             return fail("s_axi B", "a response that no write asked for");
-        if (r && !(host_read_ && host_address_ == kTaken))
+        if (r && host_r_.next >= host_ar_.next)
             return fail("s_axi R", "data that no read asked for");
-        if (!host_write_ && !host_read_) return true;
 
         const bool b_ready = dut_.p_s__axi__bready.data[0];
         const bool r_ready = dut_.p_s__axi__rready.data[0];
@@ -520,19 +534,18 @@ private:
         if (!check_held(held_host_b_, "s_axi B", b, b_ready, b_payload)) return false;
         if (!check_held(held_host_r_, "s_axi R", r, r_ready, r_payload)) return false;
 
-        const bool address_ready =
-            host_write_ ? get(dut_.p_s__axi__awready) : get(dut_.p_s__axi__arready);
-        if (host_address_ == kOffered && address_ready) host_address_ = kTaken;
-        if (host_data_ == kOffered && get(dut_.p_s__axi__wready)) host_data_ = kTaken;
         if (b && b_ready) {
-            host_write_ = false;
-            host_response_ = uint32_t(b_payload);
+            host_b_.now().response = uint32_t(b_payload);
+            host_b_.take();
         }
         if (r && r_ready) {
-            host_read_ = false;
-            host_value_ = uint32_t(r_payload);
-            host_response_ = uint32_t(r_payload >> 32);
+            host_r_.now().value = uint32_t(r_payload);
+            host_r_.now().response = uint32_t(r_payload >> 32);
+            host_r_.take();
         }
+        if (host_aw_.offered && get(dut_.p_s__axi__awready)) host_aw_.take();
+        if (host_w_.offered && get(dut_.p_s__axi__wready)) host_w_.take();
+        if (host_ar_.offered && get(dut_.p_s__axi__arready)) host_ar_.take();
         return true;
     }
 
@@ -569,15 +582,10 @@ LUTCORE_EXPORT int32_t lutcore_run(Simulation *s, uint64_t cycles, int32_t until
     return s->run(cycles, until_irq != 0);
 }
 
-LUTCORE_EXPORT int32_t lutcore_write_csr(Simulation *s, uint32_t offset, uint32_t value,
-                                         uint32_t strobe, uint64_t max_cycles,
-                                         uint32_t *response) {
-    return s->write_csr(offset, value, strobe, max_cycles, response);
-}
-
-LUTCORE_EXPORT int32_t lutcore_read_csr(Simulation *s, uint32_t offset, uint64_t max_cycles,
-                                        uint32_t *value, uint32_t *response) {
-    return s->read_csr(offset, max_cycles, value, response);
+LUTCORE_EXPORT int32_t lutcore_access_csrs(Simulation *s, lutcore_access *writes,
+                                           uint64_t write_count, lutcore_access *reads,
+                                           uint64_t read_count, uint64_t max_cycles) {
+    return s->access(writes, write_count, reads, read_count, max_cycles);
 }
 
 LUTCORE_EXPORT const lutcore_stats *lutcore_get_stats(const Simulation *s) { return &s->stats; }

@@ -6,6 +6,7 @@ The clock loop, the memory on the AXI4 master and the host on the AXI4-Lite slav
 
 import ctypes
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -107,7 +108,7 @@ class RtlStats:
     bytes_written: int
 
 
-# These three mirror the structures of harness.cpp.
+# These mirror the structures of harness.cpp.
 class _Options(ctypes.Structure):
     _fields_ = (
         ("memory_bytes", ctypes.c_uint64),
@@ -125,6 +126,10 @@ class _Options(ctypes.Structure):
 
 class _Stats(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_uint64) for name in RtlStats.__dataclass_fields__)
+
+
+class _Access(ctypes.Structure):
+    _fields_ = tuple((n, ctypes.c_uint32) for n in ("offset", "value", "strobe", "response"))
 
 
 class _Violation(ctypes.Structure):
@@ -282,26 +287,57 @@ class RtlSim:
             If the core answers with an error, or not within 10,000 cycles; after the latter only
             `reset` helps.
         """
-        _check_offset(offset)
-        if not 0 <= value < 1 << 32:
-            raise LutcoreError(f"a register holds 32 bits: {value:#x} does not fit")
-        if not 0 <= strobe < 1 << 4:
-            raise LutcoreError(f"a register has 4 bytes: {strobe:#x} are not their strobes")
-        response = ctypes.c_uint32()
-        code = self._library.lutcore_write_csr(
-            self._handle, offset, value, strobe, _CSR_CYCLES, ctypes.byref(response)
-        )
-        self._check(code, f"write of {value:#x} to register {offset:#05x}", response.value)
+        self.access_csrs([(offset, value, strobe)])
 
     def read_csr(self, offset: int) -> int:
         """Read a 32-bit register over AXI4-Lite; raises `CsrError` like `write_csr`."""
-        _check_offset(offset)
-        value, response = ctypes.c_uint32(), ctypes.c_uint32()
-        code = self._library.lutcore_read_csr(
-            self._handle, offset, _CSR_CYCLES, ctypes.byref(value), ctypes.byref(response)
+        return self.access_csrs(reads=[offset])[0]
+
+    def access_csrs(
+        self, writes: Sequence[tuple[int, int, int]] = (), reads: Sequence[int] = ()
+    ) -> list[int]:
+        """Write registers and read others at the same time, each channel as far ahead as it gets.
+
+        Parameters
+        ----------
+        writes
+            Offset, value, and strobes of its bytes.
+        reads
+            Offsets.
+
+        Returns
+        -------
+        list of int
+            The registers that were read.
+
+        Raises
+        ------
+        CsrError
+            As `write_csr`, of the first access that fails.
+        """
+        for offset, value, strobe in writes:
+            _check_offset(offset)
+            if not 0 <= value < 1 << 32:
+                raise LutcoreError(f"a register holds 32 bits: {value:#x} does not fit")
+            if not 0 <= strobe < 1 << 4:
+                raise LutcoreError(f"a register has 4 bytes: {strobe:#x} are not their strobes")
+        for offset in reads:
+            _check_offset(offset)
+        written = (_Access * len(writes))(*(_Access(*write) for write in writes))
+        read = (_Access * len(reads))(*(_Access(offset) for offset in reads))
+        code = self._library.lutcore_access_csrs(
+            self._handle, written, len(written), read, len(read), _CSR_CYCLES
         )
-        self._check(code, f"read of register {offset:#05x}", response.value)
-        return value.value
+        accesses = [(f"write of {a.value:#x} to register {a.offset:#05x}", a) for a in written]
+        accesses += [(f"read of register {a.offset:#05x}", a) for a in read]
+        more = f" and {len(accesses) - 1} more" if len(accesses) > 1 else ""
+        self._check(code, accesses[0][0] + more if accesses else "")
+        for text, access in accesses:
+            if access.response != 0:
+                raise CsrError(
+                    f"{text}: the core answered {_RESPONSES[access.response]}", access.response
+                )
+        return [access.value for access in read]
 
     @property
     def cycle(self) -> int:
@@ -345,14 +381,12 @@ class RtlSim:
             cycles -= batch
         return False
 
-    def _check(self, code: int, access: str = "", response: int = 0) -> None:
+    def _check(self, code: int, access: str = "") -> None:
         if code == _VIOLATION:
             found = self._library.lutcore_get_violation(self._handle).contents
             raise RtlProtocolError(found.channel.decode(), found.cycle, found.text.decode())
         if code == _TIMEOUT:
             raise CsrError(f"{access}: no answer within {_CSR_CYCLES} cycles", None)
-        if response != 0:
-            raise CsrError(f"{access}: the core answered {_RESPONSES[response]}", response)
 
 
 _RESPONSES = ("OKAY", "EXOKAY", "SLVERR", "DECERR")
@@ -371,15 +405,14 @@ def _load(path: Path) -> ctypes.CDLL:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise LutcoreError(f"{error}: delete {path} to have it built again") from error
-    u64, u32, i32, pointer = ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int32, ctypes.c_void_p
-    u32_out = ctypes.POINTER(u32)
+    u64, i32, pointer = ctypes.c_uint64, ctypes.c_int32, ctypes.c_void_p
+    accesses = ctypes.POINTER(_Access)
     for name, result, arguments in (
         ("new", pointer, (pointer, ctypes.POINTER(_Options))),
         ("delete", None, (pointer,)),
         ("reset", i32, (pointer, u64)),
         ("run", i32, (pointer, u64, i32)),
-        ("write_csr", i32, (pointer, u32, u32, u32, u64, u32_out)),
-        ("read_csr", i32, (pointer, u32, u64, u32_out, u32_out)),
+        ("access_csrs", i32, (pointer, accesses, u64, accesses, u64, u64)),
         ("get_stats", ctypes.POINTER(_Stats), (pointer,)),
         ("get_violation", ctypes.POINTER(_Violation), (pointer,)),
         ("get_events", ctypes.POINTER(u64), (pointer, ctypes.POINTER(u64))),

@@ -33,7 +33,7 @@ __all__ = ["AGED_PORT", "SELECT_PORT", "Optimise", "RtlModel", "build_model", "r
 
 #: Optional input that a simulation holds at one value: it selects a variant of the design.
 SELECT_PORT = "mutsel"
-#: Optional input that a simulation holds as well: the upper bits of CYCLES are ones.
+#: Optional input that a simulation holds as well: the upper bits of counters are ones.
 AGED_PORT = "mutaged"
 
 #: ``"run"`` is for long simulations; ``"fast"`` saves a tenth of the compile time and of the speed.
@@ -70,10 +70,13 @@ class RtlModel:
         Shared library in the cache.
     bus_width
         Bits per beat of its AXI4 master.
+    ages
+        Whether it has the input ``mutaged``.
     """
 
     path: Path
     bus_width: int
+    ages: bool = False
 
 
 def build_model(
@@ -118,7 +121,8 @@ def build_model(
         *flags,
     )
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-    model = RtlModel(cache_folder() / "rtl" / f"{digest}.so", bus_width)
+    path = cache_folder() / "rtl" / f"{digest}.so"
+    model = RtlModel(path, bus_width, ages=f" {AGED_PORT};" in verilog)
     if model.path.exists():
         return model
     try:

@@ -20,6 +20,7 @@ from lutcore.sw.errors import LutcoreError
 __all__ = [
     "GROUPS",
     "UNITS",
+    "YOUNG",
     "Mutant",
     "Netlist",
     "apply_script",
@@ -65,8 +66,10 @@ REGISTERS = ("$dff", "$dffe", "$sdff", "$sdffe", "$sdffce")
 _NO_PINS = {("$memrd_v2", "ARST"), ("$memrd_v2", "SRST"), ("$memwr_v2", "EN")}
 #: Rounds through which what is unused or constant spreads from module to module; more do nothing.
 _ROUNDS = 6
-#: Bits of CYCLES that programs of a campaign reach.
-_YOUNG = 20
+#: Bits of CYCLES and of the units' counters that programs of a campaign reach.
+YOUNG = 20
+#: Registers of theirs.
+_COUNTERS = ("cycles", "before")
 
 
 @dataclass(frozen=True)
@@ -294,8 +297,8 @@ def apply_script(mutants: Sequence[Mutant], *, selected: bool) -> str:
 def instrument(netlist: Netlist, mutants: Sequence[Mutant], folder: Path) -> str:
     """Verilog of the design with all faults, the first of which is selected by ``mutsel`` = 1.
 
-    While ``mutaged`` is 1, the upper bits of the counter of cycles are ones, which no simulation
-    lives to see otherwise.
+    While ``mutaged`` is 1, the upper bits of CYCLES and of the units' counters are ones, which no
+    simulation lives to see otherwise.
     """
     (folder / "netlist.il").write_text(netlist.rtlil, encoding="utf-8")
     script = apply_script(mutants, selected=True) + _ageing(netlist)
@@ -308,10 +311,11 @@ def instrument(netlist: Netlist, mutants: Sequence[Mutant], folder: Path) -> str
 
 
 def _ageing(netlist: Netlist) -> str:
-    """Lines of Yosys that keep the upper bits of CYCLES at 1, where there is such a register."""
+    """Lines of Yosys that keep the upper bits of counters at 1, where there are such registers."""
     lines = ""
     for name, module in netlist.modules.items():
-        upper = set(_port_bits(module, "cycles")[_YOUNG:])
+        nets = [module["netnames"].get(counter, {"bits": []}) for counter in _COUNTERS]
+        upper = {bit for net in nets for bit in net["bits"][YOUNG:]}
         for cell, described in module["cells"].items() if upper else ():
             for index, bit in enumerate(described["connections"].get("Q", [])):
                 if bit in upper and described["type"] in REGISTERS:

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from lutcore.hw.csr import COUNTER_UNITS, CSRS, Control, Region, Status
+from lutcore.hw.csr_file import COUNTER_BITS, EXTRA_COUNTERS
 from lutcore.hw.isa import Cause
 from lutcore.hw.util import State
 from lutcore.sim.rtl import CsrError, RtlModel, RtlSim
+from lutcore.verif.mutants import YOUNG
 from lutcore.verif.mutate_jobs import GUARD, Job
 
 __all__ = ["RESET", "Host", "Killed", "Record", "Silence"]
@@ -57,6 +59,8 @@ class Host:
         The fault; 0 for none.
     record
         Filled by a core without faults; read otherwise.
+    aged
+        Whether its counters have ones in their upper bits, if the model has an input for it.
     simulator
         Further arguments of `RtlSim`.
     """
@@ -69,10 +73,13 @@ class Host:
         record: Record,
         *,
         learning: bool,
+        aged: bool = False,
         **simulator: Any,
     ) -> None:
         self.memory, self.record, self.learning = memory, record, learning
-        self.sim = RtlSim(model, memory, select=select, trace=True, **simulator)
+        self.sim = RtlSim(model, memory, select=select, trace=True, aged=aged, **simulator)
+        # What the units' counters of an old core begin with.
+        self._age = (1 << COUNTER_BITS) - (1 << YOUNG) if aged and model.ages else 0
         self._waits = 0
         self._facts = 0
         self.timing: list[Any] = []
@@ -255,9 +262,8 @@ class Host:
                 after.write_beats - self._before.write_beats,
             )
             self.check("beats on the bus", beats, (job.counts.read_beats, job.counts.write_beats))
-            self.check("READ_BEATS", self.read_wide("READ_BEATS"), job.counts.read_beats)
-            self.check("WRITE_BEATS", self.read_wide("WRITE_BEATS"), job.counts.write_beats)
-            self.check("LOOKUPS", self.read_wide("LOOKUPS"), job.counts.lookups)
+            for name in EXTRA_COUNTERS:
+                self.check_counter(name, getattr(job.counts, name.lower()))
             if job.written >= 0:
                 written = after.bytes_written - self._before.bytes_written
                 self.check("bytes written", written, job.written)
@@ -269,9 +275,15 @@ class Host:
             self.same("how CYCLES differs from the clock", self._ended - self._started - cycles)
         self.timing.append(cycles)
 
+    def check_counter(self, name: str, count: int) -> None:
+        """One of the units' counters."""
+        self.check(name, self.read_wide(name), self._age + count)
+
     def check_counters(self, ended: int) -> None:
         """The counters against the recorded states of the units; needs the cycle of the end."""
         cycles = self.read_wide("CYCLES")
+        if self._age:
+            cycles %= 1 << YOUNG
         # The interrupt is pending in the cycle after the last one of the run.
         last = ended - 1
         begin = last - cycles
@@ -281,7 +293,7 @@ class Host:
             lengths = np.diff(inside)
             for state, suffix in enumerate(("BUSY", "WAIT_IN", "WAIT_OUT"), 1):
                 count = int(lengths[states == state].sum())
-                self.check(f"{unit}_{suffix}", self.read_wide(f"{unit}_{suffix}"), count)
+                self.check_counter(f"{unit}_{suffix}", count)
                 self.about(f"{unit}_{suffix}", count)
                 self.timing.append(count)
 

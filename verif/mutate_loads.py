@@ -211,7 +211,7 @@ def _late_or_long(jobs: Jobs, count: int) -> list[Job]:
     return [
         make(jobs, f"{make.__name__} {number}")
         for number in range(count)
-        for make in (_late_bias, late_scales, _long_body, _row_tiles, _in_pieces)
+        for make in (_late_bias, late_scales, _late_slots, _long_body, _row_tiles, _in_pieces)
     ]
 
 
@@ -277,6 +277,45 @@ def late_scales(jobs: Jobs, name: str) -> Job:
         tiles(unit=Unit.MMA, stride=0),
         k(Unit.MMA, columns),
         encode(Opcode.MMA, w_level=0, s_level=1, x_level=1, t_level=1),
+        tiles(unit=Unit.STY, stride=4 * config.lanes),
+        encode(Opcode.STY, base=0),
+        encode(Opcode.END),
+    ]
+    job = another_program(program, x, source, name, words)
+    assert job.good, f"{name} must end well, not with {job.cause!r}"
+    return job
+
+
+def _late_slots(jobs: Jobs, name: str) -> Job:
+    """Two tiles with the same codes, each with a slot full of scales, read as they come.
+
+    Activations are read several times, as a slot has fewer of them.
+    """
+    config, source, numbers = jobs.config, jobs.random(name), jobs.numbers(name)
+    lines = 2 * config.chunks
+    columns = config.step * max(1, min(config.weight_words, config.scale_words // lines))
+    layer = _layer(config) | {"group_size": config.step, "offset": 1, "last_rows": 1}
+    form = BlockFormat(config, 1, True, False, True, config.step)
+    block = form.scale_bytes(1, columns), form.code_bytes(1, columns)
+    shape = (2 * config.lanes, columns, config.step)
+    case = draw_case(source, numbers, config, kind=("affine", 1), shape=shape)
+    values = numbers.uniform(0.005, 0.015, (2, *case.layer.scales.shape)).astype(np.float16)
+    layer_of_slots = dataclasses.replace(case.layer, bias=None, scales=values[0], offsets=values[1])
+    program = compile_layer(layer_of_slots, config, case.rows)
+    x = program.pack_x(case.q, np.full_like(case.scale, 0.01))
+    tiles = functools.partial(encode, Opcode.LOOP, axis=Axis.N, total=2, step=1, auto=0)
+    words = [
+        *_tokens(2),
+        encode(Opcode.LAYER, **layer),
+        _whole(Unit.LDX, _places(config), axis=Axis.K),
+        encode(Opcode.LDX, base=0, level=0),
+        tiles(unit=Unit.LDW, stride=sum(map(form.padded, block))),
+        _LOOPS[Unit.LDW](axis=Axis.K, total=columns, step=columns),
+        # The codes of the second block go to a slot that nobody reads.
+        encode(Opcode.LDW, base=0, scale_level=2, bias_level=2),
+        tiles(unit=Unit.MMA, stride=0),
+        _whole(Unit.MMA, columns, axis=Axis.K),
+        encode(Opcode.MMA, w_level=0, s_level=1, x_level=0, t_level=1),
         tiles(unit=Unit.STY, stride=4 * config.lanes),
         encode(Opcode.STY, base=0),
         encode(Opcode.END),

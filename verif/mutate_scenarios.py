@@ -112,6 +112,33 @@ def check_reset_values(host: Host, bench: Bench) -> None:
     host.check("irq after reset", host.sim.run_until_irq(1), False)
 
 
+@scenario(SCENARIOS, "ahead")
+def _ahead(bench: Bench) -> None:
+    """Registers are written one after the other, and others read meanwhile, as fast as it goes."""
+    writable = [csr.name for csr in CSRS.values() if csr.access == "rw" and csr.name != "CONTROL"]
+    for round_, stalls in enumerate((0.0, 0.0, 0.2, 0.5)):
+        host = bench.host(stall_probability=stalls, stall_seed=round_)
+        source = bench.jobs.random(f"ahead {round_}")
+        model: dict[str, int] = {}
+        for _ in range(6):
+            names = source.sample(writable, source.randint(1, 5)) * 2
+            source.shuffle(names)
+            writes = [(name, source.getrandbits(32)) for name in names]
+            model.update(writes)
+            others = [name for name in writable if name in model and name not in names]
+            others = [*source.sample(others, min(3, len(others))), "ID", "STATUS", "CYCLES_LO"]
+            source.shuffle(others)
+            values = host.sim.access_csrs(
+                [(CSRS[name].offset, value, 0xF) for name, value in writes],
+                [CSRS[name].offset for name in others],
+            )
+            fixed = model | {"ID": ID_VALUE, "STATUS": 0, "CYCLES_LO": 0}
+            for name, value in zip(others, values, strict=True):
+                host.check(f"{name} while others are written", value, fixed[name])
+        for name, value in model.items():
+            host.check(f"{name} in the end", host.read(name), value)
+
+
 @scenario(SCENARIOS, "interrupt")
 def _interrupt(bench: Bench) -> None:
     """The interrupt is enabled, masked, acknowledged."""
@@ -181,10 +208,10 @@ def _budget(bench: Bench) -> None:
 
 @scenario(SCENARIOS, "aged")
 def _aged(bench: Bench) -> None:
-    """Programs on a core whose counter of cycles is a high one."""
+    """Programs on a core whose counters begin with high values."""
     host = bench.host(latency=3, aged=True)
     for job in bench.jobs.layers("small", 2):
-        host.run(job)
+        host.run(job, counters=True)
 
 
 @scenario(SCENARIOS, "large")
