@@ -18,6 +18,7 @@ from lutcore.verif import (
     mutate_nests,
     mutate_programs,
     mutate_scenarios,
+    mutate_slots,
     mutate_stops,
 )
 from lutcore.verif.mutants import Mutant
@@ -33,6 +34,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     *mutate_far.SCENARIOS,
     *mutate_nests.SCENARIOS,
     *mutate_loads.SCENARIOS,
+    *mutate_slots.SCENARIOS,
     *mutate_stops.SCENARIOS,
     *mutate_programs.SCENARIOS,
 )

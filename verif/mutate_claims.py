@@ -142,9 +142,9 @@ class Claims:
         return f"{broken}, in cycle {verdict.step}"
 
     def _reset(self, mutant: Mutant, folder: Path) -> str | None:
-        """What a module gives after a reset does not depend on what was before.
+        """What a module gives after a reset, before it is given anything, is always the same.
 
-        Data without a reset does. Outputs of which it cannot be claimed are told by the module
+        Data without a reset are not. Outputs of which it cannot be claimed are told by the module
         without a fault.
         """
         module = mutant.module
@@ -186,6 +186,9 @@ class Claims:
             if name in ports
             for n in range(1, cycles + 1)
         ]
+        # Nothing new comes: it could meet data that need no reset.
+        quiet = [name for name in ports if name.partition("$")[0].endswith("valid")]
+        pins += [f"-set in_{name} 0" for name in quiet if ports[name]["direction"] == "input"]
         claims = [f"-prove cmp_{name} 1 -show cmp_{name}" for name in outputs]
         log = run_yosys(
             folder,

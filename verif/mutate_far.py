@@ -8,7 +8,7 @@ from lutcore.hw.csr import Region
 from lutcore.hw.isa import INSTRUCTION_BITS, Opcode, decode, encode, words_to_bytes
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
 from lutcore.verif.mutate_jobs import GUARD, Job
-from lutcore.verif.mutate_loads import late_scales
+from lutcore.verif.mutate_slots import late_scales
 
 __all__ = ["SCENARIOS", "far"]
 

@@ -25,9 +25,10 @@ from lutcore.verif.layers import Case, draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
 from lutcore.verif.mutate_host import RESET, Host
 from lutcore.verif.mutate_jobs import Job, altered_job, another_program, layer_job
-from lutcore.verif.mutate_loads import late_scales, to_the_limit, without_bias
+from lutcore.verif.mutate_loads import to_the_limit
 from lutcore.verif.mutate_nests import longest_job, nest_jobs
 from lutcore.verif.mutate_scenarios import check_reset_values
+from lutcore.verif.mutate_slots import late_scales, without_bias
 
 __all__ = ["SCENARIOS"]
 

@@ -371,6 +371,21 @@ def test_registers():
     assert sim.read_csr(Reg.SOURCE) == 0xFEDC_BA98
 
 
+@pytest.mark.parametrize("stalls", [0.0, 0.4])
+def test_registers_side_by_side(stalls):
+    sim = RtlSim(model(), memory(), stall_probability=stalls, stall_seed=3).reset()
+    sim.write_csr(Reg.SOURCE, 77)
+    writes = [(Reg.TARGET, 1, 0xF), (Reg.STROBE, 2, 0xF)]
+    assert sim.access_csrs(writes, [Reg.SOURCE, Reg.CONTROL]) == [77, ID]
+    sim.access_csrs([(Reg.SOURCE, value, 0xF) for value in (1, 2, 3)])
+    assert sim.access_csrs(reads=[Reg.SOURCE, Reg.SOURCE]) == [3, 3]
+    assert sim.access_csrs() == []
+    with pytest.raises(CsrError, match=r"write of 0x7 to register 0x800: .* SLVERR"):
+        sim.access_csrs([(Reg.TARGET, 4, 0xF), (0x800, 7, 0xF), (Reg.SOURCE, 5, 0xF)])
+    # What came with it has been done.
+    assert sim.read_csr(Reg.SOURCE) == 5
+
+
 @pytest.mark.parametrize("offset", [-4, 2, 4096])
 def test_register_offsets_are_checked(offset):
     sim = RtlSim(model(), memory()).reset()

@@ -28,6 +28,6 @@ def test_scales_that_are_read_before_they_are_there() -> None:
     assert len(lines) == 1
     bad = verilog.replace(lines[0], f"  {good}1'h1;")
     model = build_model(bad, bus_width=SMALL_CORE.bus_width, optimise="fast", progress=False)
-    loads = [scenario for scenario in SCENARIOS if scenario.name == "loads"]
-    with pytest.raises(LutcoreError, match=r"'loads' with seed 1: byte .* of RESULTS"):
-        Regression(model, Jobs(SMALL_CORE, 1), loads)
+    slots = [scenario for scenario in SCENARIOS if scenario.name == "slots"]
+    with pytest.raises(LutcoreError, match=r"'slots' with seed 1: byte .* of RESULTS"):
+        Regression(model, Jobs(SMALL_CORE, 1), slots)

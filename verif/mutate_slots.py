@@ -1,0 +1,283 @@
+"""Programs whose slots fill to the last word, or late, or are read in other pieces than written."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from lutcore.hw.config import ceil_div
+from lutcore.hw.isa import Axis, Opcode, Token, Unit, decode, encode
+from lutcore.sw.blocks import BlockFormat
+from lutcore.sw.compile import compile_layer
+from lutcore.verif.layers import draw_case
+from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
+from lutcore.verif.mutate_jobs import Job, altered_job, another_program
+from lutcore.verif.mutate_words import (
+    LOOPS,
+    bare_layer,
+    biased_tile,
+    free_slots,
+    nothing,
+    places,
+    plain_data,
+    whole,
+)
+
+__all__ = ["SCENARIOS", "late_scales", "without_bias"]
+
+SCENARIOS: list[Scenario] = []
+
+
+@scenario(SCENARIOS, "slots")
+def _slots(bench: Bench) -> None:
+    """Late biases and scales, full slots, long bodies, many row tiles; on slow memories."""
+    for latency in (60, 400):
+        host = bench.host(latency=latency, bandwidth=0.2)
+        for job in bench.jobs.once("late or long", lambda: _late_or_long(bench.jobs, 4)):
+            host.run(job, counters=True)
+
+
+def without_bias(jobs: Jobs) -> Job:
+    """All but the biases of a layer of one block is loaded: FINAL waits for them for ever."""
+    source = jobs.random("no bias")
+    program, x = biased_tile(jobs, "no bias", source)
+    words: list[int] = []
+    for word in program.instructions:
+        instruction, fields = decode(word)
+        if instruction.opcode == Opcode.LAYER:
+            words.append(encode(Opcode.LAYER, **fields | {"bias": 0}))
+            with_bias = word
+        else:
+            words.append(word)
+        if instruction.opcode == Opcode.LDW:
+            words += [with_bias, encode(Opcode.TOKEN, counter=Token.B_FULL, count=1)]
+    # A program of its own, with room for all of its instructions before the weights.
+    waiting = dataclasses.replace(program, instructions=tuple(words))
+    return altered_job(waiting, x, source, "no bias")
+
+
+def _late_or_long(jobs: Jobs, count: int) -> list[Job]:
+    return [
+        make(jobs, f"{make.__name__} {number}")
+        for number in range(count)
+        for make in (_late_bias, late_scales, _late_slots, _long_body, _row_tiles, _in_pieces)
+    ]
+
+
+def _late_bias(jobs: Jobs, name: str) -> Job:
+    """A layer of one block whose biases come, with a second load, when FINAL waits for them.
+
+    The codes come a second time, too, and into the same slot: not before they have been read.
+    """
+    source = jobs.random(name)
+    program, x = biased_tile(jobs, name, source)
+    load: list[int] = []
+    words: list[int] = []
+    for word in program.instructions:
+        instruction, fields = decode(word)
+        unit = fields["unit"] if instruction.opcode == Opcode.LOOP else None
+        if instruction.opcode == Opcode.LAYER:
+            with_bias = word
+            words.append(encode(Opcode.LAYER, **fields | {"bias": 0}))
+        elif unit == Unit.LDW:
+            load.append(word)
+            words.append(word)
+        elif instruction.opcode == Opcode.LDW:
+            load.append(word)
+            # Behind the biases; and LAYER waits for it.
+            behind = fields["base"] + 4 * jobs.config.lanes
+            words += [encode(Opcode.LDW, **fields | {"base": behind}), with_bias]
+        elif instruction.opcode == Opcode.END:
+            words += [*nothing(20), *load, word]
+        else:
+            words.append(word)
+    late = dataclasses.replace(program, instructions=tuple(words))
+    job = altered_job(late, x, source, name)
+    assert job.good, f"{name} must end well, not with {job.cause!r}"
+    return job
+
+
+def late_scales(jobs: Jobs, name: str) -> Job:
+    """Two tiles with the same codes, but each with scales that come when SCALE waits for them.
+
+    Both slots of all buffers are used, so that the second one is what is left behind.
+    """
+    config, source = jobs.config, jobs.random(name)
+    group_size = config.step
+    room = places(config) - config.x_header_words
+    groups = min(6, config.weight_words, config.scale_words // 4, room // group_size)
+    columns = group_size * groups
+    layer = bare_layer(config)
+    form = BlockFormat(config, 1, True, False, False, group_size)
+    block = form.bias_bytes(1), form.scale_bytes(1, columns), form.code_bytes(1, columns)
+    program, x = plain_data(jobs, name, source)
+    k = functools.partial(whole, axis=Axis.K)
+    tiles = functools.partial(encode, Opcode.LOOP, axis=Axis.N, total=2, step=1, auto=0)
+    words = [
+        *free_slots(2),
+        encode(Opcode.LAYER, **layer | {"group_size": group_size, "last_rows": 1, "bias": 1}),
+        tiles(unit=Unit.LDX, stride=config.x_slot_words * config.x_memory_bytes),
+        k(Unit.LDX, places(config)),
+        encode(Opcode.LDX, base=0, level=1),
+        tiles(unit=Unit.LDW, stride=sum(map(form.padded, block))),
+        LOOPS[Unit.LDW](axis=Axis.K, total=columns, step=columns),
+        # The codes of the second block go to a slot that nobody reads.
+        encode(Opcode.LDW, base=0, scale_level=2, bias_level=2),
+        tiles(unit=Unit.MMA, stride=0),
+        k(Unit.MMA, columns),
+        encode(Opcode.MMA, w_level=0, s_level=1, x_level=1, t_level=1),
+        tiles(unit=Unit.STY, stride=4 * config.lanes),
+        encode(Opcode.STY, base=0),
+        encode(Opcode.END),
+    ]
+    job = another_program(program, x, source, name, words)
+    assert job.good, f"{name} must end well, not with {job.cause!r}"
+    return job
+
+
+def _late_slots(jobs: Jobs, name: str) -> Job:
+    """Two tiles with the same codes, each with a slot full of scales, read as they come.
+
+    Activations are read several times, as a slot has fewer of them.
+    """
+    config, source, numbers = jobs.config, jobs.random(name), jobs.numbers(name)
+    lines = 2 * config.chunks
+    columns = config.step * max(1, min(config.weight_words, config.scale_words // lines))
+    layer = bare_layer(config) | {"group_size": config.step, "offset": 1, "last_rows": 1}
+    form = BlockFormat(config, 1, True, False, True, config.step)
+    block = form.scale_bytes(1, columns), form.code_bytes(1, columns)
+    shape = (2 * config.lanes, columns, config.step)
+    case = draw_case(source, numbers, config, kind=("affine", 1), shape=shape)
+    values = numbers.uniform(0.005, 0.015, (2, *case.layer.scales.shape)).astype(np.float16)
+    layer_of_slots = dataclasses.replace(case.layer, bias=None, scales=values[0], offsets=values[1])
+    program = compile_layer(layer_of_slots, config, case.rows)
+    x = program.pack_x(case.q, np.full_like(case.scale, 0.01))
+    tiles = functools.partial(encode, Opcode.LOOP, axis=Axis.N, total=2, step=1, auto=0)
+    words = [
+        *free_slots(2),
+        encode(Opcode.LAYER, **layer),
+        whole(Unit.LDX, places(config), axis=Axis.K),
+        encode(Opcode.LDX, base=0, level=0),
+        tiles(unit=Unit.LDW, stride=sum(map(form.padded, block))),
+        LOOPS[Unit.LDW](axis=Axis.K, total=columns, step=columns),
+        # The codes of the second block go to a slot that nobody reads.
+        encode(Opcode.LDW, base=0, scale_level=2, bias_level=2),
+        tiles(unit=Unit.MMA, stride=0),
+        whole(Unit.MMA, columns, axis=Axis.K),
+        encode(Opcode.MMA, w_level=0, s_level=1, x_level=0, t_level=1),
+        tiles(unit=Unit.STY, stride=4 * config.lanes),
+        encode(Opcode.STY, base=0),
+        encode(Opcode.END),
+    ]
+    job = another_program(program, x, source, name, words)
+    assert job.good, f"{name} must end well, not with {job.cause!r}"
+    return job
+
+
+def _long_body(jobs: Jobs, name: str) -> Job:
+    """MMA of as many columns as a slot of weights has; activations are read several times.
+
+    Slots are full to the last word before the first one is read.
+    """
+    config, source = jobs.config, jobs.random(name)
+    columns = config.weight_words * config.step
+    # As short as the slot of the scales allows, but of whole steps.
+    steps = ceil_div(config.weight_words * config.chunks, config.scale_words)
+    group_size = min(config.run, steps * config.step)
+    lines = ceil_div(columns, group_size) * config.chunks
+    layer = bare_layer(config) | {"group_size": group_size, "last_rows": 1}
+    layer["offset"] = int(2 * lines <= config.scale_words)
+    program, x = plain_data(jobs, name, source)
+    nests = {
+        unit: [
+            whole(unit, total, axis=axis)
+            for axis, total in ((Axis.N, 1), (Axis.R, 1), (Axis.K, columns))
+        ]
+        for unit in (Unit.LDW, Unit.MMA, Unit.STY)
+    }
+    words = [
+        *free_slots(),
+        encode(Opcode.LAYER, **layer),
+        *nests[Unit.LDW],
+        encode(Opcode.LDW, base=0, scale_level=0, bias_level=0),
+        whole(Unit.LDX, places(config), axis=Axis.K),
+        encode(Opcode.LDX, base=0, level=0),
+        *nests[Unit.MMA],
+        encode(Opcode.MMA, w_level=0, s_level=0, x_level=0, t_level=0),
+        *nests[Unit.STY][:2],
+        encode(Opcode.STY, base=0),
+        encode(Opcode.END),
+    ]
+    return another_program(program, x, source, name, words)
+
+
+def _in_pieces(jobs: Jobs, name: str) -> Job:
+    """Two blocks of as many groups as fit, through which MMA goes in pieces of a few groups.
+
+    STY goes from tile to tile by loops over K, which is an axis to a nest, but nothing to STY.
+    """
+    config, source = jobs.config, jobs.random(name)
+    offset = source.randrange(2)
+    lines = (1 + offset) * config.chunks
+    columns = config.step * max(1, min(config.weight_words, config.scale_words // lines))
+    # All of them meet the same activations.
+    room = (places(config) - config.x_header_words) // config.group
+    piece = config.step * source.randint(1, max(1, room))
+    layer = bare_layer(config) | {"group_size": config.step, "offset": offset, "last_rows": 1}
+    form = BlockFormat(config, 1, True, False, bool(offset), config.step)
+    block = form.scale_bytes(1, columns), form.code_bytes(1, columns)
+    program, x = plain_data(jobs, name, source)
+    k = functools.partial(encode, Opcode.LOOP, axis=Axis.K, auto=0)
+    tiles = functools.partial(encode, Opcode.LOOP, axis=Axis.N, total=2, step=1, auto=0)
+    words = [
+        *free_slots(2),
+        encode(Opcode.LAYER, **layer),
+        whole(Unit.LDX, places(config), axis=Axis.K),
+        encode(Opcode.LDX, base=0, level=0),
+        tiles(unit=Unit.LDW, stride=sum(map(form.padded, block))),
+        LOOPS[Unit.LDW](axis=Axis.K, total=columns, step=columns),
+        encode(Opcode.LDW, base=0, scale_level=2, bias_level=2),
+        tiles(unit=Unit.MMA, stride=0),
+        k(unit=Unit.MMA, total=columns, step=piece, stride=0),
+        encode(Opcode.MMA, w_level=1, s_level=1, x_level=0, t_level=1),
+        k(unit=Unit.STY, total=2, step=2, stride=0),
+        k(unit=Unit.STY, total=1, step=1, stride=4 * config.lanes),
+        encode(Opcode.STY, base=0),
+        encode(Opcode.END),
+    ]
+    job = another_program(program, x, source, name, words)
+    assert job.good, f"{name} must end well, not with {job.cause!r}"
+    return job
+
+
+def _row_tiles(jobs: Jobs, name: str) -> Job:
+    """Sum slots full of row tiles, one more than there are: TABLE waits with the rows' scales."""
+    config, source = jobs.config, jobs.random(name)
+    most = config.sum_words // config.tile_sums
+    tiles = 3
+    program, x = plain_data(jobs, name, source, tiles=tiles, rows=most * config.rows)
+    row_bytes = tiles * config.lanes * 4
+    layer = bare_layer(config) | {"group_size": config.step, "row_stride": row_bytes}
+    loop = functools.partial(encode, Opcode.LOOP, auto=0, step=1)
+    n = functools.partial(loop, axis=Axis.N, total=tiles)
+    r = functools.partial(loop, axis=Axis.R, total=most)
+    words = [
+        *free_slots(2),
+        encode(Opcode.LAYER, **layer),
+        n(unit=Unit.LDX, stride=0),
+        LOOPS[Unit.LDX](axis=Axis.R, total=most, step=1),
+        whole(Unit.LDX, config.x_header_words + config.group, axis=Axis.K),
+        encode(Opcode.LDX, base=0, level=2),
+        LOOPS[Unit.LDW](axis=Axis.N, total=tiles, step=1),
+        LOOPS[Unit.LDW](axis=Axis.K, total=config.step, step=config.step),
+        encode(Opcode.LDW, base=0, scale_level=2, bias_level=0),
+        n(unit=Unit.MMA, stride=0),
+        whole(Unit.MMA, config.step, axis=Axis.K),
+        r(unit=Unit.MMA, stride=0),
+        encode(Opcode.MMA, w_level=1, s_level=1, x_level=3, t_level=1),
+        n(unit=Unit.STY, stride=4 * config.lanes),
+        r(unit=Unit.STY, stride=config.rows * row_bytes),
+        encode(Opcode.STY, base=0),
+        encode(Opcode.END),
+    ]
+    return another_program(program, x, source, name, words)

@@ -1,0 +1,98 @@
+"""Parts of programs that the scenarios write by hand, and data for them."""
+
+import dataclasses
+import functools
+import random
+
+import numpy as np
+
+from lutcore.hw.config import COLUMNS_MAX, CoreConfig
+from lutcore.hw.isa import Axis, Opcode, Token, Unit, encode
+from lutcore.sw.compile import Program, compile_layer
+from lutcore.verif.layers import draw_case
+from lutcore.verif.mutate_bench import Jobs
+
+__all__ = [
+    "LOOPS",
+    "bare_layer",
+    "biased_tile",
+    "free_slots",
+    "nothing",
+    "places",
+    "plain_data",
+    "whole",
+]
+
+#: Of each unit, a loop that goes on where the last iteration ended.
+LOOPS = {unit: functools.partial(encode, Opcode.LOOP, unit=unit, auto=1, stride=0) for unit in Unit}
+
+
+def whole(unit: Unit, total: int, *, axis: Axis) -> int:
+    """A loop of a single iteration."""
+    return encode(Opcode.LOOP, unit=unit, axis=axis, auto=0, total=total, step=total, stride=0)
+
+
+def bare_layer(config: CoreConfig) -> dict[str, int]:
+    """LAYER of one plane and one group, without anything that is optional."""
+    return {
+        "planes": 1,
+        "per_plane": 1,
+        "ternary": 0,
+        "offset": 0,
+        "wide": 0,
+        "bias": 0,
+        "group_size": COLUMNS_MAX - 1,
+        "exponent": -24,  # of float16
+        "last_lanes": config.lanes,
+        "last_rows": config.rows,
+        "row_stride": 0,
+    }
+
+
+def free_slots(count: int = 1) -> list[int]:
+    """Free slots of each buffer."""
+    return [encode(Opcode.TOKEN, counter=Token[f"{name}_FREE"], count=count) for name in "WSXB"]
+
+
+def plain_data(
+    jobs: Jobs, name: str, source: random.Random, *, tiles: int = 2, rows: int = 1
+) -> tuple[Program, bytes]:
+    """A program with a lot of data, for others that take it as it comes."""
+    config, numbers = jobs.config, jobs.numbers(name)
+    columns = max(2000, config.weight_words * config.step, 2 * places(config))
+    shape = (tiles * config.lanes, columns, 8)
+    case = draw_case(source, numbers, config, kind=("affine", 1), shape=shape)
+    # Of any size the sums would be infinite, which hides most of what can be wrong with them.
+    scales = numbers.uniform(0.005, 0.015, case.layer.scales.shape)
+    small = dataclasses.replace(
+        case.layer, bias=None, offsets=None, scales=scales.astype(case.layer.scales.dtype)
+    )
+    case = dataclasses.replace(case, layer=small, scale=np.full_like(case.scale, 0.01))
+    program = compile_layer(case.layer, config, rows)
+    q, scale = (np.resize(values, (rows, *values.shape[1:])) for values in (case.q, case.scale))
+    return program, program.pack_x(q, scale)
+
+
+def places(config: CoreConfig) -> int:
+    """Places of K for whose activations a slot has room."""
+    return config.x_slot_words * config.x_items
+
+
+def nothing(count: int) -> list[int]:
+    """Instructions that do nothing, but take a while."""
+    empty = LOOPS[Unit.LDX](axis=Axis.K, total=0, step=1)
+    return [empty, encode(Opcode.LDX, base=0, level=0)] * count
+
+
+def biased_tile(jobs: Jobs, name: str, source: random.Random) -> tuple[Program, bytes]:
+    """A program of one tile, one block, and biases; and its activations."""
+    config, numbers = jobs.config, jobs.numbers(name)
+    case = draw_case(source, numbers, config, kind=("affine", 1), shape=(config.lanes, 8, 8))
+    bias = numbers.standard_normal(config.lanes).astype(np.float32)
+    # Sums of the size of the biases, so that these count.
+    layer = dataclasses.replace(
+        case.layer, bias=bias, offsets=None, scales=np.ones_like(case.layer.scales)
+    )
+    case = dataclasses.replace(case, layer=layer, scale=np.full_like(case.scale, 0.01))
+    program = compile_layer(case.layer, config, case.rows)
+    return program, program.pack_x(case.q, case.scale)
