@@ -44,7 +44,9 @@ from lutcore.verif.prove_model import Model
 __all__ = ["Claims"]
 
 #: Cycles after a reset in which what was before must not be seen.
-_AFTER_RESET = 6
+_AFTER_RESET = 16
+#: Widest outputs of which that is claimed.
+_NARROW = 4
 #: Seconds for a question to the solver.
 _TIMEOUT = 60
 
@@ -152,7 +154,12 @@ class Claims:
             return None
         if module not in self._forgetful:
             ports = self.netlist.modules[module]["ports"]
-            outputs = [name for name, port in ports.items() if port["direction"] == "output"]
+            # Words are data, of which something else says whether they are valid.
+            outputs = [
+                name
+                for name, port in ports.items()
+                if port["direction"] == "output" and len(port["bits"]) <= _NARROW
+            ]
             self._write(module, None, folder)
             while differing := self._remembered(module, folder, outputs):
                 outputs = [name for name in outputs if name not in differing]
@@ -189,10 +196,12 @@ class Claims:
         # Nothing new comes: it could meet data that need no reset.
         quiet = [name for name in ports if name.partition("$")[0].endswith("valid")]
         pins += [f"-set in_{name} 0" for name in quiet if ports[name]["direction"] == "input"]
+        kept = " ".join(f"o:{name}" for name in outputs)
         claims = [f"-prove cmp_{name} 1 -show cmp_{name}" for name in outputs]
         log = run_yosys(
             folder,
-            "read_rtlil part.il; setattr -unset init w:*; memory_map; opt -fast; dffunmap; "
+            f"read_rtlil part.il; select -set kept {kept}; delete -port o:* @kept %d; opt_clean; "
+            "setattr -unset init w:*; memory_map; opt -fast; dffunmap; "
             "rename part gold; copy gold gate; "
             "miter -equiv -flatten -make_outcmp gold gate miter; hierarchy -top miter; opt_clean; "
             f"sat -seq {cycles} -prove-skip 1 {' '.join(pins)} {' '.join(claims)} miter",

@@ -56,7 +56,7 @@ def mutate(
     value. Each runs through scenarios until one of them sees a wrong value, answer or protocol:
 
     \b
-      killed      something was wrong
+      killed      something was wrong, or the module broke what is claimed of it
       timing      all was right, but a program took another number of cycles
       equivalent  proved (by SAT) to change nothing
       survived    neither: a test is missing, or the proof is

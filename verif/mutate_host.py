@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from lutcore.hw.config import ceil_div
 from lutcore.hw.csr import COUNTER_UNITS, CSRS, Control, Region, Status
 from lutcore.hw.csr_file import COUNTER_BITS, EXTRA_COUNTERS
-from lutcore.hw.isa import Cause
+from lutcore.hw.isa import INSTRUCTION_BITS, Cause
 from lutcore.hw.util import State
 from lutcore.sim.rtl import CsrError, RtlModel, RtlSim
 from lutcore.verif.mutants import YOUNG
@@ -77,6 +78,7 @@ class Host:
         **simulator: Any,
     ) -> None:
         self.memory, self.record, self.learning = memory, record, learning
+        self._bus_width = model.bus_width
         self.sim = RtlSim(model, memory, select=select, trace=True, aged=aged, **simulator)
         # What the units' counters of an old core begin with.
         self._age = (1 << COUNTER_BITS) - (1 << YOUNG) if aged and model.ages else 0
@@ -274,6 +276,15 @@ class Host:
         if self._ended:
             self.same("how CYCLES differs from the clock", self._ended - self._started - cycles)
         self.timing.append(cycles)
+
+    def check_refused(self, job: Job) -> None:
+        """A program that the decoder refuses: it was read, and nothing else has begun."""
+        self.expect_status([Status.ERROR], job.cause, job.instruction)
+        after = self.sim.stats
+        beats = ceil_div(job.length * INSTRUCTION_BITS, self._bus_width)
+        more = max(0, after.read_beats - self._before.read_beats - beats)
+        self.check("beats read beyond the program", more, 0)
+        self.check("beats written", after.write_beats - self._before.write_beats, 0)
 
     def check_counter(self, name: str, count: int) -> None:
         """One of the units' counters."""

@@ -44,7 +44,7 @@ def _illegal(bench: Bench) -> None:
     for index, job in enumerate(jobs):
         host.start(job)
         host.wait(job.name)
-        host.expect_status([Status.ERROR], job.cause, job.instruction)
+        host.check_refused(job)
         host.acknowledge()
         if index % 16 == 0:
             host.run(good[index // 16 % 2])
