@@ -23,7 +23,7 @@ from lutcore.verif.mutate_words import (
     whole,
 )
 
-__all__ = ["SCENARIOS", "late_scales", "without_bias"]
+__all__ = ["SCENARIOS", "late_or_long", "late_scales", "without_bias"]
 
 SCENARIOS: list[Scenario] = []
 
@@ -33,7 +33,7 @@ def _slots(bench: Bench) -> None:
     """Late biases and scales, full slots, long bodies, many row tiles; on slow memories."""
     for latency in (60, 400):
         host = bench.host(latency=latency, bandwidth=0.2)
-        for job in bench.jobs.once("late or long", lambda: _late_or_long(bench.jobs, 4)):
+        for job in bench.jobs.once("late or long", lambda: late_or_long(bench.jobs, 4)):
             host.run(job, counters=True)
 
 
@@ -56,7 +56,8 @@ def without_bias(jobs: Jobs) -> Job:
     return altered_job(waiting, x, source, "no bias")
 
 
-def _late_or_long(jobs: Jobs, count: int) -> list[Job]:
+def late_or_long(jobs: Jobs, count: int) -> list[Job]:
+    """Programs of each kind."""
     return [
         make(jobs, f"{make.__name__} {number}")
         for number in range(count)
@@ -146,7 +147,8 @@ def _late_slots(jobs: Jobs, name: str) -> Job:
     layer = bare_layer(config) | {"group_size": config.step, "offset": 1, "last_rows": 1}
     form = BlockFormat(config, 1, True, False, True, config.step)
     block = form.scale_bytes(1, columns), form.code_bytes(1, columns)
-    shape = (2 * config.lanes, columns, config.step)
+    # Blocks like these, and activations for a slot.
+    shape = (2 * config.lanes, max(2 * columns, 2 * places(config)), config.step)
     case = draw_case(source, numbers, config, kind=("affine", 1), shape=shape)
     values = numbers.uniform(0.005, 0.015, (2, *case.layer.scales.shape)).astype(np.float16)
     layer_of_slots = dataclasses.replace(case.layer, bias=None, scales=values[0], offsets=values[1])

@@ -2,12 +2,15 @@
 
 import pytest
 
+from lutcore.hw.isa import Cause
 from lutcore.sim.rtl_build import build_model
 from lutcore.sim.verilog import verilog_of
 from lutcore.sw.errors import LutcoreError
+from lutcore.verif.configurations import CONFIGURATIONS
 from lutcore.verif.mutate import SCENARIOS, Regression
 from lutcore.verif.mutate_bench import Jobs
 from lutcore.verif.mutate_campaign import SMALL_CORE
+from lutcore.verif.mutate_slots import late_or_long
 
 #: Random programs have tests of their own, and take longest.
 QUICK = [scenario for scenario in SCENARIOS if scenario.name != "programs"]
@@ -18,6 +21,13 @@ def test_a_core_without_a_fault_passes() -> None:
         verilog_of(SMALL_CORE), bus_width=SMALL_CORE.bus_width, optimise="fast", progress=False
     )
     assert Regression(model, Jobs(SMALL_CORE, 2), QUICK).cycles > 1_000_000
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_slots_fill_on_every_core(name: str) -> None:
+    """Programs written by hand have to fit whatever the memories hold."""
+    config = CONFIGURATIONS[name]
+    assert {job.cause for job in late_or_long(Jobs(config, 3), 1)} == {Cause.NONE}
 
 
 def test_scales_that_are_read_before_they_are_there() -> None:
