@@ -3,8 +3,8 @@
 A second line of defence cannot be seen from outside: a request that a window lets through although
 it has refused it is dropped by the stop that the refusal causes. So what simulation does not kill,
 and no proof shows to do nothing, is put before what is claimed of the module by itself, on the
-netlist with the fault: the contract of a window, which `lutcore prove` proves of the hardware for
-every region, and that a reset forgets what has been.
+netlist with the fault: contracts that `lutcore prove` proves of the hardware for every input (of
+windows, of the turns of a master's clients, of FETCH), and that a reset forgets what has been.
 """
 
 import re
@@ -146,8 +146,8 @@ class Claims:
     def _reset(self, mutant: Mutant, folder: Path) -> str | None:
         """What a module gives after a reset, before it is given anything, is always the same.
 
-        Data without a reset are not. Outputs of which it cannot be claimed are told by the module
-        without a fault.
+        It is not so of data without a reset; the module without a fault tells which outputs these
+        are.
         """
         module = mutant.module
         if not self._is_reset(mutant):
@@ -210,7 +210,10 @@ class Claims:
         if "SUCCESS!" in log:
             return set()
         shown = re.findall(r"^ +(\d+) +\\cmp_(\S+) +(\d+)", log, re.MULTILINE)
-        return {name for cycle, name, same in shown if int(cycle) > 1 and same == "0"}
+        differing = {name for cycle, name, same in shown if int(cycle) > 1 and same == "0"}
+        if not differing:
+            raise LutcoreError("Yosys's solver gave no answer")
+        return differing
 
 
 @dataclass(frozen=True)
@@ -241,14 +244,14 @@ class _Part(Elaboratable):
         parent = netlist.modules[module.rpartition(".")[0]]
         self._instance = next(c for c in parent["cells"].values() if c["type"] == module)
 
-    def _bits(self, direction: Any) -> dict[int, Value]:
-        """The component's bits by their nets."""
-        found: dict[int, Value] = {}
+    def _bits(self, direction: Any) -> list[tuple[Any, Value]]:
+        """The component's bits with their nets, or the constants that they are."""
+        found: list[tuple[Any, Value]] = []
         for path, member, port in self.component.signature.flatten(self.component):
             value = Value.cast(port)
             nets = self._nets("__".join(map(str, path)), len(value))
             if member.flow == direction:
-                found |= dict(zip(nets, value, strict=bool(nets)))
+                found += zip(nets, value, strict=bool(nets))
         return found
 
     def _nets(self, name: str, width: int) -> list[int]:
@@ -263,7 +266,7 @@ class _Part(Elaboratable):
 
     def fixed(self) -> list[tuple[Value, int]]:
         """Input bits that are constant where the module is used, which its netlist relies on."""
-        bits = self._bits(In)
+        bits = dict(self._bits(In))
         return [
             (bits[net], int(value))
             for name, port in self._described["ports"].items()
@@ -273,7 +276,7 @@ class _Part(Elaboratable):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        inputs = self._bits(In)
+        inputs = dict(self._bits(In))
         outputs: dict[int, Value] = {}
         pins: dict[str, Any] = {}
         for name, port in self._described["ports"].items():
@@ -284,6 +287,6 @@ class _Part(Elaboratable):
                 outputs |= dict(zip(port["bits"], given, strict=True))
         pins |= {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
         m.submodules.part = Instance("part", **pins)
-        for net, bit in self._bits(Out).items():
-            m.d.comb += bit.eq(outputs.get(net, int(net) if net in ("0", "1") else 0))
+        for net, bit in self._bits(Out):
+            m.d.comb += bit.eq(outputs.get(net, int(net == "1")))
         return m
