@@ -208,13 +208,11 @@ def run_campaign(
 def _contradict(claims: Claims, verdicts: Sequence[Verdict], processes: int) -> Iterator[Verdict]:
     """Try to find a claim that a fault breaks."""
 
-    def attempt(verdict: Verdict) -> Verdict:
-        with tempfile.TemporaryDirectory(prefix="lutcore-mutate-") as folder:
-            broken = claims.broken_by(verdict.mutant, Path(folder))
+    def attempt(verdict: Verdict, folder: Path) -> Verdict:
+        broken = claims.broken_by(verdict.mutant, folder)
         return replace(verdict, outcome="killed", by="claims", detail=broken) if broken else verdict
 
-    with ThreadPoolExecutor(processes) as pool:
-        yield from pool.map(attempt, verdicts)
+    return _attempts(attempt, verdicts, processes)
 
 
 def _prove(
@@ -223,11 +221,22 @@ def _prove(
     """Try to prove faults equivalent."""
     facts: dict[Scope, list[Fact]] = {}
 
-    def attempt(verdict: Verdict) -> Verdict:
-        with tempfile.TemporaryDirectory(prefix="lutcore-mutate-") as folder:
-            method = prove_equivalent(netlist, verdict.mutant, Path(folder), methods, facts)
+    def attempt(verdict: Verdict, folder: Path) -> Verdict:
+        method = prove_equivalent(netlist, verdict.mutant, folder, methods, facts)
         return replace(verdict, outcome="equivalent", by=method) if method else verdict
+
+    return _attempts(attempt, verdicts, processes)
+
+
+def _attempts(
+    attempt: Callable[[Verdict, Path], Verdict], verdicts: Sequence[Verdict], processes: int
+) -> Iterator[Verdict]:
+    """Each verdict after an attempt to change it, which gets a folder of its own."""
+
+    def one(verdict: Verdict) -> Verdict:
+        with tempfile.TemporaryDirectory(prefix="lutcore-mutate-") as folder:
+            return attempt(verdict, Path(folder))
 
     # Yosys runs in processes of its own, so threads suffice.
     with ThreadPoolExecutor(processes) as pool:
-        yield from pool.map(attempt, verdicts)
+        yield from pool.map(one, verdicts)

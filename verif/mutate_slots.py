@@ -93,8 +93,12 @@ def _late_bias(jobs: Jobs, name: str) -> Job:
         else:
             words.append(word)
     late = dataclasses.replace(program, instructions=tuple(words))
-    job = altered_job(late, x, source, name)
-    assert job.good, f"{name} must end well, not with {job.cause!r}"
+    return _good(altered_job(late, x, source, name))
+
+
+def _good(job: Job) -> Job:
+    """A program that has to end well."""
+    assert job.good, f"{job.name} must end well, not with {job.cause!r}"
     return job
 
 
@@ -131,9 +135,7 @@ def late_scales(jobs: Jobs, name: str) -> Job:
         encode(Opcode.STY, base=0),
         encode(Opcode.END),
     ]
-    job = another_program(program, x, source, name, words)
-    assert job.good, f"{name} must end well, not with {job.cause!r}"
-    return job
+    return _good(another_program(program, x, source, name, words))
 
 
 def _late_slots(jobs: Jobs, name: str) -> Job:
@@ -171,9 +173,7 @@ def _late_slots(jobs: Jobs, name: str) -> Job:
         encode(Opcode.STY, base=0),
         encode(Opcode.END),
     ]
-    job = another_program(program, x, source, name, words)
-    assert job.good, f"{name} must end well, not with {job.cause!r}"
-    return job
+    return _good(another_program(program, x, source, name, words))
 
 
 def _long_body(jobs: Jobs, name: str) -> Job:
@@ -247,9 +247,7 @@ def _in_pieces(jobs: Jobs, name: str) -> Job:
         encode(Opcode.STY, base=0),
         encode(Opcode.END),
     ]
-    job = another_program(program, x, source, name, words)
-    assert job.good, f"{name} must end well, not with {job.cause!r}"
-    return job
+    return _good(another_program(program, x, source, name, words))
 
 
 def _row_tiles(jobs: Jobs, name: str) -> Job:
