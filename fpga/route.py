@@ -13,8 +13,9 @@ from typing import Any
 
 from lutcore.fpga.cache import Kept
 from lutcore.fpga.harness import Harness, make_harness
-from lutcore.fpga.synth import check_top, mapping_commands, plain_names, write_sources
+from lutcore.fpga.synth import check_top, mapping_commands, write_sources
 from lutcore.fpga.yosys import SynthesisError, run_yosys, yosys_version
+from lutcore.hw.verilog_text import without_brackets
 
 __all__ = ["DEVICES", "Routed", "route"]
 
@@ -143,7 +144,7 @@ def route(
             choices = ", ".join(map(str, known))
             raise SynthesisError(f"{name} must be one of {choices}, not {value!r}")
     check_top(top)
-    verilog = plain_names(verilog)
+    verilog = without_brackets(verilog)
     tools = {"yosys": yosys_version(), "nextpnr-ecp5": _nextpnr_version()}
     commands = mapping_commands(top, "ecp5", flatten=True, dsp=dsp)
     options = (DEVICES[device], f"--speed={speed}", f"--seed={seed}", f"--router={router}")

@@ -18,6 +18,7 @@ from rich.console import Console
 from lutcore.fpga.cache import Kept
 from lutcore.fpga.resources import Resources, count
 from lutcore.fpga.yosys import SynthesisError, run_yosys, yosys_version
+from lutcore.hw.verilog_text import without_brackets
 from lutcore.sw.errors import LutcoreError
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "SynthesisError",
     "check_top",
     "mapping_commands",
-    "plain_names",
     "synthesise",
     "write_sources",
 ]
@@ -92,7 +92,7 @@ def synthesise(
     if target not in TARGETS:
         raise SynthesisError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
     check_top(top)
-    verilog = plain_names(verilog)
+    verilog = without_brackets(verilog)
     if target == "cells":
         from lutcore.fpga.cells import synthesise_cells
 
@@ -122,14 +122,6 @@ def check_top(top: str) -> None:
     """Raise SynthesisError if ``top`` is no name of a module."""
     if not re.fullmatch(r"[A-Za-z_][\w$]*", top):
         raise SynthesisError(f"the top module must be a plain Verilog name, not {top!r}")
-
-
-def plain_names(verilog: str) -> str:
-    """Verilog without escaped names that ABC would take for bits of a vector."""
-    # Imported here: it imports the whole hardware.
-    from lutcore.hw.export import without_brackets
-
-    return without_brackets(verilog)
 
 
 def write_sources(folder: Path, verilog: str) -> None:

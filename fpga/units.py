@@ -10,11 +10,12 @@ from rich.table import Table
 
 from lutcore.fpga.cache import Kept
 from lutcore.fpga.resources import count
-from lutcore.fpga.synth import mapping_commands, plain_names, write_sources
+from lutcore.fpga.synth import mapping_commands, write_sources
 from lutcore.fpga.text import rendered
 from lutcore.fpga.yosys import run_yosys, yosys_version
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.export import generate_verilog
+from lutcore.hw.verilog_text import without_brackets
 
 __all__ = ["core_units", "units_table"]
 
@@ -61,7 +62,7 @@ def core_units(config: CoreConfig, target: str) -> dict[str, dict[str, int]]:
     if found is None:
         with tempfile.TemporaryDirectory(dir=kept.make_folder()) as temporary:
             folder = Path(temporary)
-            write_sources(folder, plain_names(verilog))
+            write_sources(folder, without_brackets(verilog))
             run_yosys(script, folder, f"the core for {target}")
             modules = json.loads((folder / "netlist.json").read_text())["modules"]
         found = _by_unit(modules, target)

@@ -1,7 +1,6 @@
 """The core as Verilog, and a description of it for programs."""
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +24,7 @@ from lutcore.hw.config import CoreConfig
 from lutcore.hw.core import Core
 from lutcore.hw.csr import CSRS
 from lutcore.hw.isa import ISA_VERSION
+from lutcore.hw.verilog_text import cleared_in_pieces, started, without_brackets
 
 __all__ = [
     "Target",
@@ -33,8 +33,6 @@ __all__ = [
     "describe",
     "generate_verilog",
     "ports",
-    "started",
-    "without_brackets",
 ]
 
 
@@ -105,7 +103,7 @@ def component_verilog(
         emit_src=False,
         strip_internal_attrs=True,
     )
-    return started(without_brackets(text))
+    return started(cleared_in_pieces(without_brackets(text)))
 
 
 def generate_verilog(config: CoreConfig, family: str | None = None) -> str:
@@ -126,56 +124,6 @@ def generate_verilog(config: CoreConfig, family: str | None = None) -> str:
         f"//   {key} = {value}\n" for key, value in config.as_dict().items()
     )
     return header + text
-
-
-def without_brackets(text: str) -> str:
-    r"""Rename escaped identifiers such as ``\sums[3]`` to ``\sums__3``.
-
-    Amaranth names the elements of an array so. Yosys takes them, but after flattening ABC cannot
-    tell them from bit 3 of a vector ``sums``, and stops ``synth_ecp5`` without a word.
-    """
-    escaped = set(re.findall(r"\\\S+", text))
-    taken = escaped | {f"\\{word}" for word in re.findall(r"[A-Za-z_]\w*", text)}
-    renamed = {}
-    for name in sorted(escaped):
-        if "[" in name:
-            plain = re.sub(r"\[(\d+)\]", r"__\1", name)
-            while plain in taken:
-                plain += "_"
-            taken.add(plain)
-            renamed[name] = plain
-    return re.sub(r"\\\S+", lambda match: renamed.get(match[0], match[0]), text)
-
-
-def started(text: str) -> str:
-    """Make combinational processes run at the start of a simulation, whatever the simulator.
-
-    Yosys lets them depend on a register that is set to 0 where it is declared. By the rules of
-    SystemVerilog that happens before any process waits, so that none wakes up, and outputs are
-    unknown until an input changes; one that assigns a constant does not depend on anything. Here
-    the register is set by a non-blocking assignment, which comes after all processes have begun
-    to wait.
-    """
-    modules = re.split(r"^(?=module )", text, flags=re.MULTILINE)
-    return "".join(map(_started_module, modules))
-
-
-def _started_module(text: str) -> str:
-    found = re.search(r"^  reg (\\\S*dump_module\S* ) = 0;\n", text, re.MULTILINE)
-    start = found[1] if found else "\\$start "
-    text = re.sub(
-        r"^  always @\*\n    (.*;)\n",
-        lambda match: f"  always @* begin\n    if ({start}) begin end\n    {match[1]}\n  end\n",
-        text,
-        flags=re.MULTILINE,
-    )
-    declared = f"  reg {start};\n  initial {start}<= 1'h0;\n"
-    if found:
-        return text.replace(found[0], declared)
-    if start not in text:
-        return text
-    # Behind the header, which ends with the first line that does.
-    return re.sub(r"\);\n", lambda match: match[0] + declared, text, count=1)
 
 
 def describe(config: CoreConfig) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from typing import Literal
 
 from rich.console import Console
 
+from lutcore.hw.verilog_text import without_clears
 from lutcore.sim.cxxrtl_split import shorten, split_eval
 from lutcore.sw.errors import LutcoreError
 from lutcore.sw.files import OutputError
@@ -110,6 +111,8 @@ def build_model(
         raise LutcoreError(f"optimise must be one of {', '.join(_LEVELS)}, not {optimise!r}")
     if bus_width not in (32, 64, 128, 256, 512):
         raise LutcoreError(f"bus_width must be 32, 64, 128, 256 or 512, not {bus_width!r}")
+    # In a model memories are zero at the start anyway, and Yosys takes long to set their words.
+    verilog = without_clears(verilog)
     package = importlib.resources.files("lutcore.sim")
     sources = {name: package.joinpath(name).read_text() for name in _SOURCES}
     flags = (_LEVELS[optimise], *_FLAGS, f"-DLUTCORE_BEAT_BYTES={bus_width // 8}")

@@ -144,10 +144,6 @@ def test_modules_stay_apart_without_flatten() -> None:
     assert synthesise(twice, "outer", "ecp5", flatten=False).luts == 1
 
 
-def test_names_that_abc_would_take_for_bits_are_renamed() -> None:
-    assert "[" not in synth.plain_names("wire \\sums[3] ;")
-
-
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The designs that Yosys really ran on, with a Yosys that is quick."""

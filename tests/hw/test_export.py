@@ -5,7 +5,7 @@ import re
 import pytest
 
 from lutcore.hw.config import PRESETS, CoreConfig
-from lutcore.hw.export import describe, generate_verilog, started
+from lutcore.hw.export import describe, generate_verilog
 
 SMALL = CoreConfig(rows=1, lanes=8, group=2, depth=1, planes=1, bus_width=32)
 
@@ -31,6 +31,17 @@ def test_one_top_module_with_the_described_ports(text: str) -> None:
         assert re.search(rf"^  {port['direction']} {width}{port['name']};", body, re.MULTILINE)
 
 
+def test_every_word_of_a_memory_is_cleared(text: str) -> None:
+    for module in re.split(r"^(?=module )", text, flags=re.MULTILINE):
+        for name, words in re.findall(r"^  reg \[\d+:0\] (\S+ )\[(\d+):0\];", module, re.MULTILINE):
+            cleared = re.findall(
+                rf"^    {re.escape(name.strip())} ?\[(\d+)\] = \d+'h0;$", module, re.M
+            )
+            assert cleared == [str(i) for i in range(int(words) + 1)], name
+    blocks = re.findall(r"initial begin\n(.*?)  end\n", text, re.DOTALL)
+    assert 1 < max(block.count("\n") for block in blocks) <= 16
+
+
 def test_nothing_that_other_tools_choke_on(text: str) -> None:
     assert not re.search(r"\\\S*\[", text), "an escaped name with an index"
     assert ".py" not in text, "the path of a source file"
@@ -46,16 +57,6 @@ def test_every_process_runs_at_the_start_of_a_simulation(text: str) -> None:
         found = re.match(r" begin\n    if \((\\?\S+ ?)\) begin end$", body)
         assert found, body
         assert f"  initial {found[1]}<= 1'h0;\n" in text
-
-
-def test_a_process_of_a_constant_runs_at_the_start() -> None:
-    text = "module m(a);\n  output a;\n  reg a;\n  always @*\n    a = 1'h1;\nendmodule\n"
-    assert started(text) == (
-        "module m(a);\n  reg \\$start ;\n  initial \\$start <= 1'h0;\n  output a;\n  reg a;\n"
-        "  always @* begin\n    if (\\$start ) begin end\n    a = 1'h1;\n  end\nendmodule\n"
-    )
-    untouched = "module m(a);\n  output a;\nendmodule\n"
-    assert started(untouched) == untouched
 
 
 def test_description_is_that_of_the_configuration() -> None:

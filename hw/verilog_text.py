@@ -1,0 +1,80 @@
+"""Changes to Verilog as Yosys writes it, for the tools that read it."""
+
+import re
+
+__all__ = ["cleared_in_pieces", "started", "without_brackets", "without_clears"]
+
+#: A block that sets words of a memory to zero, as Yosys writes it.
+_CLEAR = re.compile(
+    r"^  initial begin\n((?:    \S+ ?\[\d+\] = \d+'[hd]0+;\n)+)  end\n", re.MULTILINE
+)
+
+
+def without_brackets(text: str) -> str:
+    r"""Rename escaped identifiers such as ``\sums[3]`` to ``\sums__3``.
+
+    Amaranth names the elements of an array so. Yosys takes them, but after flattening ABC cannot
+    tell them from bit 3 of a vector ``sums``, and stops ``synth_ecp5`` without a word.
+    """
+    escaped = set(re.findall(r"\\\S+", text))
+    taken = escaped | {f"\\{word}" for word in re.findall(r"[A-Za-z_]\w*", text)}
+    renamed = {}
+    for name in sorted(escaped):
+        if "[" in name:
+            plain = re.sub(r"\[(\d+)\]", r"__\1", name)
+            while plain in taken:
+                plain += "_"
+            taken.add(plain)
+            renamed[name] = plain
+    return re.sub(r"\\\S+", lambda match: renamed.get(match[0], match[0]), text)
+
+
+def cleared_in_pieces(text: str) -> str:
+    """Clear memories at the start of a simulation in blocks of a few words each.
+
+    They are cleared word by word, and the time that Yosys takes to read a block is quadratic in
+    its length: 40 s for the memories of a large core in one block each, 2 s like this.
+    """
+
+    def in_pieces(block: re.Match[str], size: int = 16) -> str:
+        lines = re.sub(r"'[hd]0+;", "'h0;", block[1]).splitlines(keepends=True)
+        pieces = (lines[i : i + size] for i in range(0, len(lines), size))
+        return "".join(f"  initial begin\n{''.join(piece)}  end\n" for piece in pieces)
+
+    return _CLEAR.sub(in_pieces, text)
+
+
+def without_clears(text: str) -> str:
+    """Verilog for a simulator whose memories are zero at the start anyway."""
+    return _CLEAR.sub("", text)
+
+
+def started(text: str) -> str:
+    """Make combinational processes run at the start of a simulation, whatever the simulator.
+
+    Yosys lets them depend on a register that is set to 0 where it is declared. By the rules of
+    SystemVerilog that happens before any process waits, so that none wakes up, and outputs are
+    unknown until an input changes; one that assigns a constant does not depend on anything. Here
+    the register is set by a non-blocking assignment, which comes after all processes have begun
+    to wait.
+    """
+    modules = re.split(r"^(?=module )", text, flags=re.MULTILINE)
+    return "".join(map(_started_module, modules))
+
+
+def _started_module(text: str) -> str:
+    found = re.search(r"^  reg (\\\S*dump_module\S* ) = 0;\n", text, re.MULTILINE)
+    start = found[1] if found else "\\$start "
+    text = re.sub(
+        r"^  always @\*\n    (.*;)\n",
+        lambda match: f"  always @* begin\n    if ({start}) begin end\n    {match[1]}\n  end\n",
+        text,
+        flags=re.MULTILINE,
+    )
+    declared = f"  reg {start};\n  initial {start}<= 1'h0;\n"
+    if found:
+        return text.replace(found[0], declared)
+    if start not in text:
+        return text
+    # Behind the header, which ends with the first line that does.
+    return re.sub(r"\);\n", lambda match: match[0] + declared, text, count=1)

@@ -1,0 +1,25 @@
+"""What is changed in the text of the Verilog."""
+
+from lutcore.hw.verilog_text import cleared_in_pieces, started, without_brackets, without_clears
+
+
+def test_words_that_begin_with_a_value_are_left_alone() -> None:
+    block = (
+        "  initial begin\n" + "".join(f"    m[{i}] = 8'h0{i % 2};\n" for i in range(40)) + "  end\n"
+    )
+    assert cleared_in_pieces(block) == without_clears(block) == block
+
+
+def test_a_process_of_a_constant_runs_at_the_start() -> None:
+    text = "module m(a);\n  output a;\n  reg a;\n  always @*\n    a = 1'h1;\nendmodule\n"
+    assert started(text) == (
+        "module m(a);\n  reg \\$start ;\n  initial \\$start <= 1'h0;\n  output a;\n  reg a;\n"
+        "  always @* begin\n    if (\\$start ) begin end\n    a = 1'h1;\n  end\nendmodule\n"
+    )
+    untouched = "module m(a);\n  output a;\nendmodule\n"
+    assert started(untouched) == untouched
+
+
+def test_names_that_abc_would_take_for_bits_are_renamed() -> None:
+    text = "wire \\sums[3] ; wire \\sums__3 ; wire [3:0] other;"
+    assert without_brackets(text) == "wire \\sums__3_ ; wire \\sums__3 ; wire [3:0] other;"
