@@ -413,7 +413,8 @@ class CoreConfig:
 
 
 PRESETS: dict[str, CoreConfig] = {
-    # Fits an ECP5-85F: 2,048 weight-bit MACs per cycle, with scales for groups of 128.
+    # Fits an ECP5-85F: 2,048 weight-bit MACs per cycle, with scales for groups of 128. On the front
+    # of the cores of that size, see docs/explore.md.
     "default": CoreConfig(),
     # The fastest for SmolLM2 in groups of 32 of those that fit an ECP5-85F, see docs/explore.md.
     "groups32": CoreConfig(rows=4, lanes=16, scale_lanes=16),
