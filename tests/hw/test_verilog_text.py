@@ -10,6 +10,12 @@ def test_words_that_begin_with_a_value_are_left_alone() -> None:
     assert cleared_in_pieces(block) == without_clears(block) == block
 
 
+def test_words_that_begin_with_zero_can_be_left_out() -> None:
+    words = "    m[0] = 8'h00;\n    m[1] = 8'h00;\n"
+    module = "module a();\n  reg [7:0] m [1:0];\n{}endmodule\n"
+    assert without_clears(module.format(f"  initial begin\n{words}  end\n")) == module.format("")
+
+
 def test_a_process_of_a_constant_runs_at_the_start() -> None:
     text = "module m(a);\n  output a;\n  reg a;\n  always @*\n    a = 1'h1;\nendmodule\n"
     assert started(text) == (
