@@ -2,11 +2,22 @@
 
 import re
 
-__all__ = ["cleared_in_pieces", "started", "without_brackets", "without_clears"]
+__all__ = [
+    "cleared_in_pieces",
+    "scrambled",
+    "started",
+    "without_brackets",
+    "without_clears",
+]
 
 #: A block that sets words of a memory to zero, as Yosys writes it.
 _CLEAR = re.compile(
     r"^  initial begin\n((?:    \S+ ?\[\d+\] = \d+'[hd]0+;\n)+)  end\n", re.MULTILINE
+)
+#: All blocks of a memory, one behind the other.
+_CLEARED = re.compile(
+    r"(?:^  initial begin\n(?:    (?P<name>\S+ ?)\[\d+\] = (?P<width>\d+)'[hd]0+;\n)+  end\n)+",
+    re.MULTILINE,
 )
 
 
@@ -47,6 +58,28 @@ def cleared_in_pieces(text: str) -> str:
 def without_clears(text: str) -> str:
     """Verilog for a simulator whose memories are zero at the start anyway."""
     return _CLEAR.sub("", text)
+
+
+def scrambled(text: str) -> str:
+    """Begin a simulation with random words in the memories, whatever is zero there otherwise.
+
+    A reset leaves in a memory what was there. Nothing may depend on it, or it would on the program
+    before; all zeros hide that, and are what a core never finds again after its first program.
+    Words of which nothing is known would be too much: where a layer has no more columns, indices
+    are whatever the buffer holds, and look up a table of zeros. A simulator cannot see that any
+    of them gives zero.
+    """
+
+    def loop(match: re.Match[str]) -> str:
+        words = [int(number) for number in re.findall(r" ?\[(\d+)\] = ", match[0])]
+        value = ", ".join(["$urandom"] * -(-int(match["width"]) // 32))
+        return (
+            f"  initial begin : scramble_{match.start()}\n    integer i;\n"
+            f"    for (i = {min(words)}; i <= {max(words)}; i = i + 1)\n"
+            f"      {match['name']}[i] = {{{value}}};\n  end\n"
+        )
+
+    return _CLEARED.sub(loop, text)
 
 
 def started(text: str) -> str:

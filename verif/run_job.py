@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from lutcore.hw.config import CoreConfig
+from lutcore.hw.verilog_text import scrambled
 from lutcore.sw.errors import LutcoreError
 from lutcore.verif.bench import Bench, Outcome
 from lutcore.verif.benches import BENCHES
@@ -61,7 +62,7 @@ def _design(job: Job, bench: Bench, config: CoreConfig) -> str:
 
     if bench.core and job.rtl is not None:
         return bench.prepare(read_core(job.rtl, config))
-    return bench.prepare(bench.verilog(config))
+    return scrambled(bench.prepare(bench.verilog(config)))
 
 
 def _read_results(file: Path) -> list[Outcome]:

@@ -1,6 +1,15 @@
 """What is changed in the text of the Verilog."""
 
-from lutcore.hw.verilog_text import cleared_in_pieces, started, without_brackets, without_clears
+import subprocess
+from pathlib import Path
+
+from lutcore.hw.verilog_text import (
+    cleared_in_pieces,
+    scrambled,
+    started,
+    without_brackets,
+    without_clears,
+)
 
 
 def test_words_that_begin_with_a_value_are_left_alone() -> None:
@@ -29,3 +38,22 @@ def test_a_process_of_a_constant_runs_at_the_start() -> None:
 def test_names_that_abc_would_take_for_bits_are_renamed() -> None:
     text = "wire \\sums[3] ; wire \\sums__3 ; wire [3:0] other;"
     assert without_brackets(text) == "wire \\sums__3_ ; wire \\sums__3 ; wire [3:0] other;"
+
+
+def test_memories_begin_with_other_random_words_each(tmp_path: Path) -> None:
+    words = "".join(f"    \\m[0] [{i}] = 40'h0;\n" for i in range(20))
+    text = scrambled(
+        "module a();\n  reg [39:0] \\m[0] [19:0];\n  reg [3:0] n [1:0];\n"
+        + cleared_in_pieces(f"  initial begin\n{words}  end\n")
+        + "  initial begin\n    n[0] = 4'h0;\n    n[1] = 4'h7;\n  end\n"
+        "  integer k;\n  initial begin\n    #1;\n    for (k = 0; k < 20; k = k + 1)\n"
+        '      $display("%h", \\m[0] [k]);\n    $display("%h%h", n[0], n[1]);\n  end\nendmodule\n'
+    )
+    (tmp_path / "a.v").write_text(text, encoding="utf-8")
+    subprocess.run(["iverilog", "-g2012", "-o", "a", "a.v"], cwd=tmp_path, check=True)
+    out = subprocess.run(
+        ["vvp", "a"], cwd=tmp_path, check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert len(set(out[:20])) == 20
+    assert all(int(word, 16) >> 32 for word in out[:15:5]), "the upper words are random, too"
+    assert out[20] == "07", "what is given a value keeps it"
