@@ -4,7 +4,8 @@ A second line of defence cannot be seen from outside: a request that a window le
 it has refused it is dropped by the stop that the refusal causes. So what simulation does not kill,
 and no proof shows to do nothing, is put before what is claimed of the module by itself, on the
 netlist with the fault: contracts that `lutcore prove` proves of the hardware for every input (of
-windows, of the turns of a master's clients, of FETCH), and that a reset forgets what has been.
+windows, of the turns of a master's clients, of FETCH, of every stream), and that a reset forgets
+what has been.
 """
 
 import re
@@ -33,11 +34,15 @@ from lutcore.hw.config import CoreConfig
 from lutcore.hw.core import Core
 from lutcore.hw.dma import Splitter, Window
 from lutcore.hw.fetch import Fetch
+from lutcore.hw.loaders import ActivationLoader, WeightLoader
+from lutcore.hw.nest import Nest
+from lutcore.hw.results import StoreUnit
 from lutcore.sim.rtl_build import run_yosys
 from lutcore.sw.errors import LutcoreError
 from lutcore.verif.mutants import Mutant, Netlist, apply_script
 from lutcore.verif.properties_dma import turns_contract, window_contract
 from lutcore.verif.properties_fetch import refusal_contract
+from lutcore.verif.properties_streams import stands_contract
 from lutcore.verif.prove_engine import Verdict, bounded, write_smt2
 from lutcore.verif.prove_model import Model
 
@@ -65,7 +70,7 @@ class Claims:
     def __init__(self, config: CoreConfig, netlist: Netlist) -> None:
         self.config, self.netlist = config, netlist
         self._forgetful: dict[str, list[str]] = {}
-        self._sound: dict[str, bool] = {}
+        self._sound: dict[tuple[str, int], bool] = {}
 
     @cached_property
     def _components(self) -> dict[str, Any]:
@@ -118,9 +123,17 @@ class Claims:
         """What the module does at its ports, with a fault, breaks what is claimed of it."""
         module = mutant.module
         component = self._components.get(module)
-        contract = _CONTRACTS.get(type(component))
-        if contract is None:
-            return None
+        for number, contract in enumerate(_CONTRACTS.get(type(component), ())):
+            broken = self._breaks(contract, number, mutant, folder)
+            if broken:
+                return broken
+        return None
+
+    def _breaks(
+        self, contract: "_Contract", number: int, mutant: Mutant, folder: Path
+    ) -> str | None:
+        module = mutant.module
+        component = self._components[module]
 
         def ask(fault: Mutant | None) -> Verdict:
             self._write(module, fault, folder)
@@ -133,9 +146,10 @@ class Claims:
             smt2 = write_smt2(model, folder, any_state=False, parts="part.il")
             return bounded(smt2, contract.cycles)
 
-        if module not in self._sound:
-            self._sound[module] = ask(None).holds
-        if not self._sound[module]:
+        key = module, number
+        if key not in self._sound:
+            self._sound[key] = ask(None).holds
+        if not self._sound[key]:
             return None
         verdict = ask(mutant)
         if verdict.holds:
@@ -224,10 +238,18 @@ class _Contract:
     cycles: int
 
 
-_CONTRACTS: dict[type, _Contract] = {
-    Window: _Contract(window_contract, 8),
-    Splitter: _Contract(turns_contract, 8),
-    Fetch: _Contract(refusal_contract, 14),
+def _stands(cycles: int, *constants: str) -> _Contract:
+    return _Contract(lambda model, unit: stands_contract(model, unit, constants), cycles)
+
+
+_CONTRACTS: dict[type, tuple[_Contract, ...]] = {
+    Window: (_Contract(window_contract, 8), _stands(8)),
+    Splitter: (_Contract(turns_contract, 8),),
+    Fetch: (_Contract(refusal_contract, 14), _stands(10)),
+    Nest: (_stands(10),),
+    ActivationLoader: (_stands(10, "layer", "fields"),),
+    WeightLoader: (_stands(12, "layer", "fields"),),
+    StoreUnit: (_stands(10, "layer"),),
 }
 
 

@@ -80,6 +80,18 @@ def to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
     layer = bare_layer(config)
     tokens = free_slots()
     items = config.x_items
+
+    def weights(tiles: int, columns: int) -> list[int]:
+        """Codes of a single run."""
+        return [
+            *tokens,
+            encode(Opcode.LAYER, **layer),
+            loops[Unit.LDW](axis=Axis.N, total=tiles, step=tiles),
+            loops[Unit.LDW](axis=Axis.K, total=columns, step=columns),
+            encode(Opcode.LDW, base=0, scale_level=0, bias_level=0),
+            encode(Opcode.END),
+        ]
+
     for more in (0, 1):
         words = config.x_slot_words + more
         for step in (words, words - 1):
@@ -96,17 +108,11 @@ def to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
             ("tiles", config.tiles + more, 1),
             ("words of weights", 1, config.weight_words * config.step + more),
         ):
-            yield (
-                f"{what}, {'one too many' if more else 'all'}",
-                [
-                    *tokens,
-                    encode(Opcode.LAYER, **layer),
-                    loops[Unit.LDW](axis=Axis.N, total=tiles, step=tiles),
-                    loops[Unit.LDW](axis=Axis.K, total=columns, step=columns),
-                    encode(Opcode.LDW, base=0, scale_level=0, bias_level=0),
-                    encode(Opcode.END),
-                ],
-            )
+            yield f"{what}, {'one too many' if more else 'all'}", weights(tiles, columns)
+    # Runs that pass each bit of their length by less than a step.
+    for bit in range((config.weight_words * config.step - config.step).bit_length()):
+        columns = min((1 << bit) + config.step, config.weight_words * config.step)
+        yield f"a run of {columns} places", weights(1, columns)
     # As many scales as there is room for, with fewer codes than that; and those of one group more.
     wide = layer | {"group_size": config.step, "offset": 1, "wide": 1}
     groups = config.scale_words // (4 * config.chunks)

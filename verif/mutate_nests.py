@@ -1,6 +1,7 @@
 """Scenario of nests deeper, and of a program longer, than any that the compiler makes."""
 
 import dataclasses
+import functools
 import random
 from collections.abc import Callable, Sequence
 
@@ -9,7 +10,8 @@ from lutcore.hw.isa import LOOP_LEVELS, PROGRAM_MAX, UNIT_OF, Axis, Opcode, Unit
 from lutcore.sw.compile import compile_layer
 from lutcore.verif.layers import draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
-from lutcore.verif.mutate_jobs import Job, altered_job
+from lutcore.verif.mutate_jobs import Job, altered_job, another_program
+from lutcore.verif.mutate_words import LOOPS, bare_layer, free_slots, plain_data, whole
 
 __all__ = ["SCENARIOS", "deepened", "halved", "longest_job", "nest_jobs"]
 
@@ -24,11 +26,12 @@ _LONG = 1 << 13
 def _nests(bench: Bench) -> None:
     """Compiled programs with loops of one iteration around theirs, up to all five levels.
 
-    And one of as many instructions as there may be.
+    Then tiles as the innermost of five, and a program of as many instructions as there may be.
     """
     host = bench.host(latency=6)
     for job in bench.jobs.once("nests", lambda: nest_jobs(bench.jobs, 12)):
         host.run(job)
+    host.run(bench.jobs.once("innermost", lambda: innermost_tiles(bench.jobs)))
     host.run(bench.jobs.once("longest", lambda: longest_job(bench.jobs)))
 
 
@@ -78,6 +81,36 @@ def nest_jobs(jobs: Jobs, count: int) -> list[Job]:
         found.append(altered_job(deep, x, source, f"nest {index}"))
     assert all(job.good for job in found), "programs that do the same must end as well"
     return found
+
+
+def innermost_tiles(jobs: Jobs) -> Job:
+    """Tiles by the innermost of five loops, the last of them with a single channel."""
+    config, source = jobs.config, jobs.random("innermost")
+    tiles, k = 3, config.step
+    layer = bare_layer(config) | {"last_lanes": 1, "last_rows": 1}
+    program, x = plain_data(jobs, "innermost", source, tiles=tiles)
+    n = functools.partial(encode, Opcode.LOOP, axis=Axis.N, total=tiles, step=1, auto=0)
+    words = [
+        *free_slots(2),
+        encode(Opcode.LAYER, **layer),
+        whole(Unit.LDX, config.x_header_words + config.group, axis=Axis.K),
+        encode(Opcode.LDX, base=0, level=0),
+        LOOPS[Unit.LDW](axis=Axis.N, total=tiles, step=1),
+        whole(Unit.LDW, k, axis=Axis.K),
+        encode(Opcode.LDW, base=0, scale_level=2, bias_level=0),
+        whole(Unit.MMA, 1, axis=Axis.R),
+        whole(Unit.MMA, tiles, axis=Axis.N),
+        whole(Unit.MMA, k, axis=Axis.K),
+        whole(Unit.MMA, 1, axis=Axis.R),
+        n(unit=Unit.MMA, stride=0),
+        encode(Opcode.MMA, w_level=5, s_level=5, x_level=0, t_level=5),
+        n(unit=Unit.STY, stride=4 * config.lanes),
+        encode(Opcode.STY, base=0),
+        encode(Opcode.END),
+    ]
+    job = another_program(program, x, source, "innermost", words)
+    assert job.good, f"{job.name} must end well, not with {job.cause!r}"
+    return job
 
 
 def longest_job(jobs: Jobs) -> Job:

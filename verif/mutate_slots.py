@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 
-from lutcore.hw.config import ceil_div
+from lutcore.hw.config import COLUMNS_MAX, ceil_div
 from lutcore.hw.isa import Axis, Opcode, Token, Unit, decode, encode
 from lutcore.sw.blocks import BlockFormat
 from lutcore.sw.compile import compile_layer
@@ -61,7 +61,15 @@ def late_or_long(jobs: Jobs, count: int) -> list[Job]:
     return [
         make(jobs, f"{make.__name__} {number}")
         for number in range(count)
-        for make in (_late_bias, late_scales, _late_slots, _long_body, _row_tiles, _in_pieces)
+        for make in (
+            _late_bias,
+            late_scales,
+            _late_slots,
+            _long_body,
+            _round_and_round,
+            _row_tiles,
+            _in_pieces,
+        )
     ]
 
 
@@ -141,13 +149,16 @@ def late_scales(jobs: Jobs, name: str) -> Job:
 def _late_slots(jobs: Jobs, name: str) -> Job:
     """Two tiles with the same codes, each with a slot full of scales, read as they come.
 
-    Activations are read several times, as a slot has fewer of them.
+    Activations are read several times, as a slot has fewer of them. Where scales are wide, a half
+    of one may come long before the other.
     """
     config, source, numbers = jobs.config, jobs.random(name), jobs.numbers(name)
-    lines = 2 * config.chunks
+    wide = source.randrange(2)
+    lines = (2 << wide) * config.chunks
     columns = config.step * max(1, min(config.weight_words, config.scale_words // lines))
-    layer = bare_layer(config) | {"group_size": config.step, "offset": 1, "last_rows": 1}
-    form = BlockFormat(config, 1, True, False, True, config.step)
+    layer = bare_layer(config)
+    layer |= {"group_size": config.step, "offset": 1, "wide": wide, "last_rows": 1}
+    form = BlockFormat(config, 1, True, True, bool(wide), config.step)
     block = form.scale_bytes(1, columns), form.code_bytes(1, columns)
     # Blocks like these, and activations for a slot.
     shape = (2 * config.lanes, max(2 * columns, 2 * places(config)), config.step)
@@ -211,6 +222,38 @@ def _long_body(jobs: Jobs, name: str) -> Job:
         encode(Opcode.END),
     ]
     return another_program(program, x, source, name, words)
+
+
+def _round_and_round(jobs: Jobs, name: str) -> Job:
+    """MMA of far more columns than any slot has, in runs as long as they may be.
+
+    Slots are full, so that reading goes on at their beginning; there are as many scales as runs,
+    as they were loaded for shorter ones.
+    """
+    config, source = jobs.config, jobs.random(name)
+    loaded = config.weight_words * config.step
+    steps = ceil_div(config.weight_words * config.chunks, config.scale_words)
+    runs = ceil_div(config.weight_words, steps)
+    # In whole steps: what lies behind a run is not zero here.
+    run = max(1, config.run // config.step) * config.step
+    columns = min(runs * run, COLUMNS_MAX // run * run)
+    columns -= source.randrange(run // config.step) * config.step
+    layer = bare_layer(config) | {"last_rows": 1}
+    program, x = plain_data(jobs, name, source)
+    words = [
+        *free_slots(),
+        encode(Opcode.LAYER, **layer | {"group_size": steps * config.step}),
+        whole(Unit.LDW, loaded, axis=Axis.K),
+        encode(Opcode.LDW, base=0, scale_level=0, bias_level=0),
+        whole(Unit.LDX, places(config), axis=Axis.K),
+        encode(Opcode.LDX, base=0, level=0),
+        encode(Opcode.LAYER, **layer | {"group_size": run}),
+        whole(Unit.MMA, columns, axis=Axis.K),
+        encode(Opcode.MMA, w_level=0, s_level=0, x_level=0, t_level=0),
+        encode(Opcode.STY, base=0),
+        encode(Opcode.END),
+    ]
+    return _good(another_program(program, x, source, name, words))
 
 
 def _in_pieces(jobs: Jobs, name: str) -> Job:

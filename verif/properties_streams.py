@@ -14,7 +14,7 @@ from amaranth.lib import wiring
 from lutcore.hw.config import CoreConfig
 from lutcore.verif.prove_model import Break, Model, Property, streams_of
 
-__all__ = ["PROPERTIES", "SOURCES", "all_streams"]
+__all__ = ["PROPERTIES", "SOURCES", "all_streams", "stands_contract"]
 
 _CONFIG = CoreConfig(
     rows=1, lanes=8, group=2, depth=1, planes=1, bus_width=32, tiles=1, run=8,
@@ -52,13 +52,18 @@ def _fifo(model: Model, path: str, depth: int, name: str) -> None:
     model.claim((ahead == produce) | (ahead == produce + depth), f"{name}_agrees")
 
 
-def _stable(
-    make: Callable[[], Any],
-    constants: tuple[str, ...],
-    more: Callable[[Model, Any], None] | None,
-    model: Model,
-) -> None:
-    dut = model.unit(make())
+def stands_contract(model: Model, dut: Any, constants: tuple[str, ...]) -> None:
+    """Streams that a unit offers stand until they are taken, whatever else it is given.
+
+    Parameters
+    ----------
+    model
+        Gets free inputs, assumptions and claims.
+    dut
+        Interface of the unit.
+    constants
+        Inputs that do not change.
+    """
     unless: Any = 0
     for path, member, port in dut.signature.flatten(dut):
         name = "_".join(map(str, path))
@@ -77,6 +82,16 @@ def _stable(
             model.reachable(interface.valid & ~interface.ready, f"{label}_waits")
         else:
             model.given(stands)
+
+
+def _stable(
+    make: Callable[[], Any],
+    constants: tuple[str, ...],
+    more: Callable[[Model, Any], None] | None,
+    model: Model,
+) -> None:
+    dut = model.unit(make())
+    stands_contract(model, dut, constants)
     if more is not None:
         more(model, dut)
 

@@ -64,9 +64,9 @@ CONFIGS = [
     CoreConfig(rows=1, lanes=16, group=6, depth=2, planes=2, table_store="register"),
     CoreConfig(rows=3, lanes=8, group=5, depth=4, planes=1),
     CoreConfig(rows=1, lanes=8, group=2, depth=13, planes=2),
-    CoreConfig(rows=2, lanes=8, group=5, depth=11, planes=2, ternary=True),
+    CoreConfig(rows=1, lanes=8, group=5, depth=11, planes=2, ternary=True),
     CoreConfig(rows=1, lanes=8, group=5, depth=8, planes=1, ternary=True),
-    CoreConfig(rows=1, lanes=8, group=5, depth=1, planes=3, ternary=True),
+    CoreConfig(rows=2, lanes=8, group=5, depth=1, planes=3, ternary=True),
     CoreConfig(rows=1, lanes=8, group=2, depth=13, planes=2, table_form="full"),
     CoreConfig(rows=1, lanes=8, group=3, depth=7, planes=1, table_form="full"),
 ]
