@@ -40,7 +40,11 @@ def fault(netlist: Netlist, module: str, **wanted: str) -> Mutant:
         ),
         ("engine.fetch", {"mode": "const1", "signal": "finished", "port": "Y"}, "does_not_end"),
         # A command that waits is given up.
-        ("engine.window_ldx", {"mode": "inv", "signal": "o__ready", "cell_type": "$ne"}, "o_stands"),
+        (
+            "engine.window_ldx",
+            {"mode": "inv", "signal": "o__ready", "cell_type": "$ne"},
+            "o_stands",
+        ),
         # A command that has been taken is over, whoever asks.
         ("engine.window_ldx", {"mode": "inv", "signal": "o__ready", "port": "S"}, ""),
     ],
