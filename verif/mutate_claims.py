@@ -4,7 +4,7 @@ A second line of defence cannot be seen from outside: a request that a window le
 it has refused it is dropped by the stop that the refusal causes. So what simulation does not kill,
 and no proof shows to do nothing, is put before what is claimed of the module by itself, on the
 netlist with the fault: contracts that `lutcore prove` proves of the hardware for every input (of
-windows, of the turns of a master's clients, of FETCH, of every stream), and that a reset forgets
+windows, of the turns of a master's clients, of FETCH, of most streams), and that a reset forgets
 what has been.
 """
 

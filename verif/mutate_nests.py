@@ -13,7 +13,7 @@ from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
 from lutcore.verif.mutate_jobs import Job, altered_job, another_program
 from lutcore.verif.mutate_words import LOOPS, bare_layer, free_slots, plain_data, whole
 
-__all__ = ["SCENARIOS", "deepened", "halved", "longest_job", "nest_jobs"]
+__all__ = ["SCENARIOS", "deepened", "halved", "innermost_tiles", "longest_job", "nest_jobs"]
 
 SCENARIOS: list[Scenario] = []
 
@@ -103,7 +103,9 @@ def innermost_tiles(jobs: Jobs) -> Job:
         whole(Unit.MMA, k, axis=Axis.K),
         whole(Unit.MMA, 1, axis=Axis.R),
         n(unit=Unit.MMA, stride=0),
-        encode(Opcode.MMA, w_level=5, s_level=5, x_level=0, t_level=5),
+        encode(
+            Opcode.MMA, w_level=LOOP_LEVELS, s_level=LOOP_LEVELS, x_level=0, t_level=LOOP_LEVELS
+        ),
         n(unit=Unit.STY, stride=4 * config.lanes),
         encode(Opcode.STY, base=0),
         encode(Opcode.END),
