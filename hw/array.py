@@ -153,7 +153,6 @@ class ArrayUnit(wiring.Component):
         m.d.sync += [
             valid.eq(self.issue),
             issued.bank.eq(bank),
-            issued.plane_first.eq(plane == 0),
             issued.plane_last.eq(plane_last),
             issued.run_first.eq(tag.run_first),
             issued.run_last.eq(tag.run_last),

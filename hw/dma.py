@@ -467,7 +467,8 @@ class ReadMaster(wiring.Component):
         with m.If(self.abort):
             m.d.sync += held.eq(0)
         with m.Elif(bus.rready | taken):
-            m.d.sync += held.eq(Mux(self.beat, 1 << head.client, 0))
+            mine = [self.beat & (head.client == client) for client in range(self.clients)]
+            m.d.sync += held.eq(Cat(mine))
         error = Signal(reset_less=True)
         error_client = Signal.like(self.error_client, reset_less=True)
         m.d.sync += [error.eq(self.beat & bus.rresp[1]), error_client.eq(head.client)]

@@ -30,7 +30,7 @@ __all__ = ["Lanes", "LookupTable", "step_layout"]
 
 def step_layout(config: CoreConfig) -> data.StructLayout:
     """Control of one array step; travels down the pipeline with its weights."""
-    flags = ("valid", "bank", "plane_first", "plane_last", "run_first", "run_last")
+    flags = ("valid", "bank", "plane_last", "run_first", "run_last")
     return data.StructLayout(
         {
             **dict.fromkeys(flags, 1),

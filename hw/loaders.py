@@ -302,13 +302,11 @@ class WeightLoader(wiring.Component):
             self.command.payload.length.eq(total),
             self.next_address.eq(body.address + (total << cfg.beat_shift)),
         ]
+        # COUNT goes on from here.
+        m.d.sync += [groups.eq(0), counted.eq(body.k)]
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += [
-                    groups.eq(0),
-                    counted.eq(body.k),
-                    planes_total.eq(tiles * layer.planes),
-                ]
+                m.d.sync += planes_total.eq(tiles * layer.planes)
                 with m.If(self.body.valid):
                     with m.If(body.n > cfg.tiles):
                         m.d.comb += self.operand_error.eq(1)

@@ -90,7 +90,7 @@ class LanesBench(UnitBench):
                 if plane < planes - 1 and source.random() < gaps:
                     env.cover(_STEPS, "gap between planes")
                     await self.cycles(source.randint(1, 4))
-                await self._issue(bank, word, signs, entry, plane == planes - 1, plane == 0)
+                await self._issue(bank, word, signs, entry, plane == 0)
             self.expected.append(total)
 
     def _draw_weights(self, x: np.ndarray, signs: int, ternary: bool) -> tuple[int, np.ndarray]:
@@ -104,10 +104,8 @@ class LanesBench(UnitBench):
         bits = self.numbers.integers(min(low, high - 1), high, (config.lanes, config.step))
         return weight_word(config, bits, signs, self.random), dot_products(config, bits, x)
 
-    async def _issue(
-        self, bank: int, word: int, signs: int, entry: int, first: bool, last: bool
-    ) -> None:
-        step = {"valid": 1, "bank": bank, "plane_first": first, "plane_last": last}
+    async def _issue(self, bank: int, word: int, signs: int, entry: int, last: bool) -> None:
+        step = {"valid": 1, "bank": bank, "plane_last": last}
         step |= {"run_first": 1, "run_last": 1, "entry": entry, "signs": signs}
         self["step"].set(step)
         self["weights"].set(word)

@@ -64,7 +64,6 @@ def _accumulate(config: CoreConfig, model: Model) -> None:
         m.d.comb += [
             dut.step.valid.eq(1),
             dut.step.bank.eq(bank),
-            dut.step.plane_first.eq(plane == 0),
             dut.step.plane_last.eq(plane == planes - 1),
             dut.step.run_first.eq(begins & (cycle < second)),
             dut.step.entry.eq(entry),

@@ -129,7 +129,6 @@ def _lane(config: CoreConfig, ternary: bool, model: Model) -> None:
     with m.If(going):
         m.d.comb += [
             dut.step.bank.eq(bank),
-            dut.step.plane_first.eq(plane == 0),
             dut.step.plane_last.eq(plane == planes - 1),
             dut.step.run_first.eq(1),
             dut.step.run_last.eq(1),

@@ -118,7 +118,6 @@ def test_run_of_steps(config: CoreConfig, extreme: bool, request) -> None:
                     ctx.set(step.bank, s % 2)
                     # As the unit does it: two cycles before the last lookup.
                     ctx.set(dut.fill.release, t == tiles - 1 and p == 0)
-                    ctx.set(step.plane_first, p == planes - 1)
                     ctx.set(step.plane_last, p == 0)
                     ctx.set(step.run_first, s == 0)
                     ctx.set(step.run_last, s == steps - 1)
