@@ -82,7 +82,7 @@ class _Model:
         self._bus = bus
         self._x = ActivationLoads(plan, bus, x)
         self._weights = WeightLoads(plan, bus, weights)
-        self._chain = Chain(plan, chain)
+        self._chain = Chain(plan, bus, chain)
         self._results = Results(plan, bus.memory, latency, results)
         self._horizon = latency + 2 * Latencies.BURST
         self._units = (self._chain, bus, self._x, self._weights, self._results)
@@ -97,7 +97,7 @@ class _Model:
                 self._block(block)
             else:
                 self._skip(block, passes * len(plan.parts), plan.row_tiles * len(plan.parts))
-        return max(self._end, self._results.answered + 1) + 1
+        return max(self._end, self._results.end() + 1) + 1
 
     def _block(self, block: int) -> None:
         """All rows of a block of tiles."""

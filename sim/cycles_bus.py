@@ -9,16 +9,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from lutcore.sim.cycles_latencies import Latencies
+from lutcore.sim.cycles_memory import Memory
 from lutcore.sim.cycles_steady import PAST, Timed
 from lutcore.sw.blocks import BlockFormat
 
-__all__ = ["CLIENTS", "Memory", "ReadBus", "Request", "Unpacking"]
+__all__ = ["CLIENTS", "ReadBus", "Request", "Unpacking"]
 
 #: Clients of the read master.
 CLIENTS = ("fetch", "ldx", "ldw")
-
-#: Beats that the memory may be ahead: what an idle cycle saves, and the cycle's own.
-_CREDIT = 2
 
 
 class Unpacking:
@@ -61,64 +59,6 @@ class Unpacking:
         """Cycles in which the words are written, and the last piece, from those of the beats."""
         times = np.maximum.accumulate(beats[self._beat] + 1 - self._piece) + self._piece
         return times[self.last_piece], int(times[-1])
-
-
-class Memory:
-    """What read and write beats share: one beat a cycle, and one to spare after an idle cycle."""
-
-    def __init__(self) -> None:
-        self._writes: deque[int] = deque()  # beats that are still to be counted
-        self._cycle = PAST
-        self._credit = _CREDIT
-
-    def write(self, first: int, count: int, distance: int) -> None:
-        """Write beats, at a constant distance; later than those before."""
-        self._writes.extend(range(first, first + count * distance, distance))
-
-    def move(self, distance: int) -> None:
-        """Move the write beats that are still to be counted."""
-        self._writes = deque(time + distance for time in self._writes)
-
-    def idle(self, until: int) -> None:
-        """There is no read beat before cycle `until`."""
-        writes = self._writes
-        while writes and writes[0] < until:
-            self._pass(writes.popleft())
-            self._credit -= 1
-        self._pass(until)
-
-    def offer(self, first: int) -> int:
-        """Cycle in which a read beat is offered, `first` at the earliest."""
-        self.idle(first)
-        while self._credit < 1:
-            self.idle(self._cycle + 1)
-        return self._cycle
-
-    def read(self, cycle: int) -> None:
-        """A read beat is transferred."""
-        self.idle(cycle)
-        self._credit -= 1
-
-    def stream(self, first: int, count: int) -> list[tuple[int, int]]:
-        """Transfer read beats as they are offered: first cycles and numbers of beats in a row."""
-        spans = []
-        while count:
-            start = self.offer(first)
-            if not self._writes or self._writes[0] >= start + count:
-                self._cycle = start + count
-                spans.append((start, count))
-                break
-            first = self._writes.popleft() + 1
-            self._cycle = first
-            self._credit -= 1
-            spans.append((start, first - start))
-            count -= first - start
-        return spans
-
-    def _pass(self, cycle: int) -> None:
-        if cycle > self._cycle:
-            self._credit = min(self._credit + cycle - self._cycle, _CREDIT)
-            self._cycle = cycle
 
 
 class Request(Timed):

@@ -12,7 +12,7 @@ import numpy as np
 
 from lutcore.hw.config import SLOTS
 from lutcore.hw.scale import revisited_early
-from lutcore.sim.cycles_bus import Request
+from lutcore.sim.cycles_bus import ReadBus, Request
 from lutcore.sim.cycles_latencies import Latencies
 from lutcore.sim.cycles_plan import Part, Plan
 from lutcore.sim.cycles_steady import PAST, Timed
@@ -61,7 +61,8 @@ class Chain(Timed):
     scale_end
         Cycle of the scale unit's last term.
     sums_free
-        Cycles from which slots of sums may be taken again, in their order.
+        Cycles from which slots of sums may be taken again, in their order, if nothing delays what
+        is written.
     """
 
     times = (
@@ -70,8 +71,8 @@ class Chain(Timed):
     )  # fmt: skip
     floors: ClassVar = {"_sums": "array_end", "sums_free": "scale_end"}
 
-    def __init__(self, plan: Plan, first_body: int) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, bus: ReadBus, first_body: int) -> None:
+        self.plan, self._bus = plan, bus
         self._body = first_body  # the next one is there
         self._accepted = PAST  # the last activation word
         self.read_end = PAST
@@ -248,5 +249,9 @@ class Chain(Timed):
         if body.takes_scales:
             time = max(time, weights.sink + 1)
         if body.takes_sums:
-            time = max(time, self.sums_free.popleft())
+            free = self.sums_free.popleft()
+            if free > time:
+                # It depends on what is read until then, which is known as far as it matters.
+                self._bus.settle(free)
+            time = max(time, self._bus.memory.delayed(free))
         return time

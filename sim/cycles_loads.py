@@ -182,7 +182,8 @@ class WeightLoads(_Loads):
     Attributes
     ----------
     weights, scales, biases
-        Cycles in which slots were given back and not yet taken again.
+        Cycles in which slots were given back and not yet taken again; those of biases, if nothing
+        delays what is written.
     """
 
     times = (*_Loads.times, "weights", "scales", "biases")
@@ -224,7 +225,10 @@ class WeightLoads(_Loads):
             return False
         groups = plan.form.groups(plan.parts[part].size)
         slot = self._body + groups + Latencies.BLOCK_SIZES
-        slot = max(slot, *(tokens.popleft() + 1 for tokens in needed))
+        free = [tokens.popleft() for tokens in needed]
+        if with_bias:
+            free[-1] = self._bus.memory.delayed(free[-1])
+        slot = max(slot, *(cycle + 1 for cycle in free))
         tiles = plan.tiles(block)
         sizes = self._beats(tiles)
         before, codes = sizes[part]

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Iterator
 
 from lutcore.hw.config import ceil_div
-from lutcore.sim.cycles_bus import Memory
 from lutcore.sim.cycles_latencies import Latencies
+from lutcore.sim.cycles_memory import Memory
 from lutcore.sim.cycles_plan import Plan
 from lutcore.sim.cycles_steady import PAST, Timed
 
@@ -40,6 +40,8 @@ class Results(Timed):
         self._taken = PAST  # STORE's last result
         self.answered = PAST
         self._answers = deque([PAST] * Latencies.OUTSTANDING)
+        # When FINAL began with the slot, and how long it had waited: for the slot's first beat.
+        self._begins: tuple[int, int] | None = None
         # From a tick on, a tick is so many cycles late.
         self._late: list[tuple[int, int]] = [(PAST, 0)]
 
@@ -57,6 +59,8 @@ class Results(Timed):
         groups = ceil_div(channels, plan.config.final_lanes)
         start = block * plan.tiling.tiles * plan.config.lanes * 4 + plan.bases[2]
         begin = max(scale_end + Latencies.SUM_SLOT, self.read_end + 1)
+        # What begins later anyway makes up for write beats that are late.
+        self._begins = begin, begin - self.read_end - 1
         first_tile = chunk * plan.row_chunk
         for row_tile in range(first_tile, first_tile + plan.chunk_tiles(chunk)):
             tick = self._tick(begin + 2)
@@ -72,6 +76,11 @@ class Results(Timed):
             self._body = self._taken + Latencies.NEST + inner
             self.read_end = begin = self._cycle(tick - 1)
         self._renumber()
+
+    def end(self) -> int:
+        """Cycle of the last write response, when no read beat can delay it any more."""
+        self._memory.idle(self.answered)
+        return self.answered + self._memory.late
 
     def _renumber(self) -> None:
         """Forget what is past, and number ticks so that the latest ones are cycles."""
@@ -120,14 +129,18 @@ class Results(Timed):
             taken = self._take_at(tick, max(command + 1, self._load)) + gathered - 1
             self._issue = max(taken + 1, split + 1, self._load + 1, self._answers.popleft() + 1)
             self._load = self._issue + 1
-            self._memory.write(self._load + 1, 1, 1)
+            if self._begins:
+                self._memory.write_after(*self._begins, self._load + 1)
+                self._begins = None
+            else:
+                self._memory.write(self._load + 1, 1)
             tick, groups = tick + gathered, groups - gathered
             if burst > 1:
                 gathered = min(groups, (burst - 1) * per_beat)
                 begin = self._take_at(tick, self._load)
                 taken = begin + gathered - 1
                 self._memory.write(begin + per_beat + 1, burst - 2, per_beat)
-                self._memory.write(taken + 2, 1, 1)
+                self._memory.write(taken + 2, 1)
                 self._load = taken + 1
                 tick, groups = tick + gathered, groups - gathered
             self.answered = max(self._load + 1 + self._latency, self.answered + 1)

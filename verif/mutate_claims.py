@@ -238,8 +238,8 @@ class _Contract:
     cycles: int
 
 
-def _stands(cycles: int, *constants: str) -> _Contract:
-    return _Contract(lambda model, unit: stands_contract(model, unit, constants), cycles)
+def _stands(cycles: int) -> _Contract:
+    return _Contract(stands_contract, cycles)
 
 
 _CONTRACTS: dict[type, tuple[_Contract, ...]] = {
@@ -247,9 +247,9 @@ _CONTRACTS: dict[type, tuple[_Contract, ...]] = {
     Splitter: (_Contract(turns_contract, 8),),
     Fetch: (_Contract(refusal_contract, 14), _stands(10)),
     Nest: (_stands(10),),
-    ActivationLoader: (_stands(10, "layer", "fields"),),
-    WeightLoader: (_stands(12, "layer", "fields"),),
-    StoreUnit: (_stands(10, "layer"),),
+    ActivationLoader: (_stands(10),),
+    WeightLoader: (_stands(12),),
+    StoreUnit: (_stands(10),),
 }
 
 

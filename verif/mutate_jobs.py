@@ -23,7 +23,15 @@ from lutcore.sw.memory import MemoryMap, load
 from lutcore.sw.program import Program
 from lutcore.verif.layers import Case
 
-__all__ = ["GUARD", "Job", "altered_job", "another_program", "layer_job", "sparse_memory"]
+__all__ = [
+    "GUARD",
+    "Job",
+    "altered_job",
+    "another_program",
+    "ending_well",
+    "layer_job",
+    "sparse_memory",
+]
 
 #: Bytes before and behind each region that must stay as they are.
 GUARD = 256
@@ -173,6 +181,12 @@ def another_program(
     # The core reads it in whole beats.
     sizes = {Region.PROGRAM: beat * ceil_div(INSTRUCTION_BITS // 8 * len(words), beat)}
     return altered_job(program, x, source, name, words=words, sizes=sizes, length=len(words))
+
+
+def ending_well(job: Job) -> Job:
+    """A job of which the test itself relies on its good end."""
+    assert job.good, f"{job.name} must end well, not with {job.cause!r}"
+    return job
 
 
 def _noise(source: random.Random, size: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from lutcore.sw.blocks import BlockFormat
 from lutcore.sw.compile import compile_layer
 from lutcore.verif.layers import draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
-from lutcore.verif.mutate_jobs import Job, altered_job, another_program
+from lutcore.verif.mutate_jobs import Job, altered_job, another_program, ending_well
 from lutcore.verif.mutate_words import (
     LOOPS,
     bare_layer,
@@ -101,13 +101,7 @@ def _late_bias(jobs: Jobs, name: str) -> Job:
         else:
             words.append(word)
     late = dataclasses.replace(program, instructions=tuple(words))
-    return _good(altered_job(late, x, source, name))
-
-
-def _good(job: Job) -> Job:
-    """A program that has to end well."""
-    assert job.good, f"{job.name} must end well, not with {job.cause!r}"
-    return job
+    return ending_well(altered_job(late, x, source, name))
 
 
 def late_scales(jobs: Jobs, name: str) -> Job:
@@ -143,7 +137,7 @@ def late_scales(jobs: Jobs, name: str) -> Job:
         encode(Opcode.STY, base=0),
         encode(Opcode.END),
     ]
-    return _good(another_program(program, x, source, name, words))
+    return ending_well(another_program(program, x, source, name, words))
 
 
 def _late_slots(jobs: Jobs, name: str) -> Job:
@@ -184,7 +178,7 @@ def _late_slots(jobs: Jobs, name: str) -> Job:
         encode(Opcode.STY, base=0),
         encode(Opcode.END),
     ]
-    return _good(another_program(program, x, source, name, words))
+    return ending_well(another_program(program, x, source, name, words))
 
 
 def _long_body(jobs: Jobs, name: str) -> Job:
@@ -253,7 +247,7 @@ def _round_and_round(jobs: Jobs, name: str) -> Job:
         encode(Opcode.STY, base=0),
         encode(Opcode.END),
     ]
-    return _good(another_program(program, x, source, name, words))
+    return ending_well(another_program(program, x, source, name, words))
 
 
 def _in_pieces(jobs: Jobs, name: str) -> Job:
@@ -290,7 +284,7 @@ def _in_pieces(jobs: Jobs, name: str) -> Job:
         encode(Opcode.STY, base=0),
         encode(Opcode.END),
     ]
-    return _good(another_program(program, x, source, name, words))
+    return ending_well(another_program(program, x, source, name, words))
 
 
 def _row_tiles(jobs: Jobs, name: str) -> Job:

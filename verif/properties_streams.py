@@ -20,6 +20,8 @@ _CONFIG = CoreConfig(
     rows=1, lanes=8, group=2, depth=1, planes=1, bus_width=32, tiles=1, run=8,
     weight_words=2, scale_words=64, x_words=8, sum_words=8, scale_lanes=1, final_lanes=1,
 )  # fmt: skip
+#: Inputs that do not change while a unit is at work.
+_CONSTANT = ("layer", "fields")
 
 
 def all_streams(config: CoreConfig) -> list[tuple[str, str]]:
@@ -52,7 +54,7 @@ def _fifo(model: Model, path: str, depth: int, name: str) -> None:
     model.claim((ahead == produce) | (ahead == produce + depth), f"{name}_agrees")
 
 
-def stands_contract(model: Model, dut: Any, constants: tuple[str, ...]) -> None:
+def stands_contract(model: Model, dut: Any) -> None:
     """Streams that a unit offers stand until they are taken, whatever else it is given.
 
     Parameters
@@ -61,15 +63,13 @@ def stands_contract(model: Model, dut: Any, constants: tuple[str, ...]) -> None:
         Gets free inputs, assumptions and claims.
     dut
         Interface of the unit.
-    constants
-        Inputs that do not change.
     """
     unless: Any = 0
     for path, member, port in dut.signature.flatten(dut):
         name = "_".join(map(str, path))
         if member.flow != wiring.In:
             continue
-        driver = model.constant if path[0] in constants else model.free
+        driver = model.constant if path[0] in _CONSTANT else model.free
         signal = driver(f"in_{name}", Value.cast(port).shape())
         model.m.d.comb += Value.cast(port).eq(signal)
         if path == ("abort",):
@@ -86,12 +86,11 @@ def stands_contract(model: Model, dut: Any, constants: tuple[str, ...]) -> None:
 
 def _stable(
     make: Callable[[], Any],
-    constants: tuple[str, ...],
     more: Callable[[Model, Any], None] | None,
     model: Model,
 ) -> None:
     dut = model.unit(make())
-    stands_contract(model, dut, constants)
+    stands_contract(model, dut)
     if more is not None:
         more(model, dut)
 
@@ -170,39 +169,38 @@ def _specs() -> list[tuple]:
     drop = "waiting gives up"
     hw = "lutcore.hw."
     return [
-        # name, unit, constants, more claims, twin
-        ("window", lazy("dma", "Window", 32), (), None,
+        # name, unit, more claims, twin
+        ("window", lazy("dma", "Window", 32), None,
          Break(hw + "dma", "with m.If(self.o.ready):\n                    m.next = \"IDLE\"",
                "with m.If(1):\n                    m.next = \"IDLE\"", drop)),
-        ("read", lazy("dma", "ReadMaster", 32, 2, outstanding=2, burst=4), (), _read,
+        ("read", lazy("dma", "ReadMaster", 32, 2, outstanding=2, burst=4), _read,
          Break(hw + "dma", "with m.Elif(bus.rready | taken):", "with m.Else():", drop)),
-        ("write", lazy("dma", "WriteMaster", 32, outstanding=2, burst=4), (), _axi,
+        ("write", lazy("dma", "WriteMaster", 32, outstanding=2, burst=4), _axi,
          Break(hw + "dma", "free.eq(~bus.wvalid | bus.wready)", "free.eq(1)", "overwrites")),
-        ("csr", lazy("csr_file", "CsrFile", _CONFIG), (), _axi,
+        ("csr", lazy("csr_file", "CsrFile", _CONFIG), _axi,
          Break(hw + "csr_file", "with m.If(axi.bvalid), m.If(axi.bready):",
                "with m.If(axi.bvalid):", drop)),
-        ("nest", lazy("nest", "Nest", address_width=8), (), None,
+        ("nest", lazy("nest", "Nest", address_width=8), None,
          Break(hw + "nest", "with m.If(self.o.ready):", "with m.If(1):", drop)),
-        ("store", lazy("results", "StoreUnit", _CONFIG), ("layer",), None,
+        ("store", lazy("results", "StoreUnit", _CONFIG), None,
          Break(hw + "results", "gathering & (~full | self.o.ready)", "gathering", "overwrites")),
-        ("final", lazy("results", "FinalUnit", _CONFIG), ("layer",), None,
+        ("final", lazy("results", "FinalUnit", _CONFIG), None,
          Break(hw + "results", "en.eq(~self.o.valid | self.o.ready)", "en.eq(1)", "no waiting")),
-        ("fetch", lazy("fetch", "Fetch", _CONFIG), (), None,
+        ("fetch", lazy("fetch", "Fetch", _CONFIG), None,
          Break(hw + "fetch", "with m.If(self.command.ready):", "with m.If(1):", drop)),
-        ("ldx", loader("ldx"), ("layer", "fields"), partial(_loader, 2),
+        ("ldx", loader("ldx"), partial(_loader, 2),
          Break(hw + "loaders", "self.command.payload.offset.eq(body.address),\n            "
                "self.command.payload.length.eq(beats)",
                "self.command.payload.offset.eq("
                "body.address + self.command.ready),\n            "
                "self.command.payload.length.eq(beats)", "payload changes")),
-        ("ldw", loader("ldw"), ("layer", "fields"), partial(_loader, 3),
+        ("ldw", loader("ldw"), partial(_loader, 3),
          Break(hw + "loaders", "self.command.payload.length.eq(total)",
                "self.command.payload.length.eq(total + self.command.ready)", "payload changes")),
-        ("table", lazy("table", "TableUnit", _CONFIG), ("layer", "fields"),
-         _table,
+        ("table", lazy("table", "TableUnit", _CONFIG), _table,
          Break(hw + "table", "taken.eq(self.o.valid & self.o.ready)", "taken.eq(self.o.valid)",
                drop)),
-        ("scale", lazy("scale", "ScaleUnit", _CONFIG), ("layer",),
+        ("scale", lazy("scale", "ScaleUnit", _CONFIG),
          lambda model, dut: _fifo(model, "dut.queue", 2, "queue"),
          Break(hw + "scale", "queue.r_en.eq(self.o.ready)", "queue.r_en.eq(1)", drop)),
     ]  # fmt: skip
@@ -218,11 +216,11 @@ PROPERTIES = [
         unit="stream",
         claim="each stream and AXI channel that the unit offers stands until it is taken",
         config="M1 N8 k2 G1, bus 32",
-        build=partial(_stable, make, constants, more),
+        build=partial(_stable, make, more),
         twin=twin,
         depth=2,
         twin_depth=_TWIN_DEPTHS.get(name, 10),
         quick=name == "window",
     )
-    for name, make, constants, more, twin in _specs()
+    for name, make, more, twin in _specs()
 ]

@@ -14,7 +14,7 @@ from lutcore.sim.cycles_latencies import Latencies
 from lutcore.sim.driver import Counters
 from lutcore.sw.compile import CompileError
 
-SEED, CONFIGS, SHAPES = 1, 8, 5
+SEED, CONFIGS, SHAPES = 1, 5, 8
 POINTS = list(draw_points(SEED, CONFIGS, SHAPES))
 
 
