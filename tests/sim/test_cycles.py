@@ -11,6 +11,7 @@ from lutcore.sim import cycles_chain, cycles_check, cycles_steady
 from lutcore.sim.cycles import LayerShape, estimate_cycles
 from lutcore.sim.cycles_check import LIMIT, Point, draw_points, layer_of, measure
 from lutcore.sim.cycles_latencies import Latencies
+from lutcore.sim.cycles_memory import Memory
 from lutcore.sim.driver import Counters
 from lutcore.sw.compile import CompileError
 
@@ -187,3 +188,26 @@ def test_check_fails_beyond_the_limit(
 def test_layers_have_their_values() -> None:
     layer = layer_of(LayerShape(6, 50, 2, 20, ternary=True))
     assert set(np.unique(layer.codes)) == {-1, 0, 1}
+
+
+def test_reads_and_writes_share_the_memory() -> None:
+    """One beat a cycle, after the one that an idle memory has to spare."""
+    memory = Memory()
+    memory.write(10, 10)
+    memory.write_after(begin=26, slack=6, first=30)
+    reads = [first + beat for first, count in memory.stream(10, 10) for beat in range(count)]
+    assert reads == [10, *range(11, 28, 2)]
+    # Those of the writes are the same.
+    assert [memory.delayed(plan) for plan in (10, 11, 12, 19)] == [10, 11, 13, 27]
+    # What begins later makes up for some of it.
+    assert [memory.delayed(plan) for plan in (25, 26, 28)] == [33, 28, 30]
+    memory.idle(100)
+    assert memory.late == 2
+
+
+def test_beats_that_come_from_time_to_time_are_not_late() -> None:
+    memory = Memory()
+    memory.write(10, 5, 4)
+    assert memory.stream(10, 18) == [(10, 1), (11, 4), (16, 3), (20, 3), (24, 3), (28, 4)]
+    memory.idle(100)
+    assert memory.late == 0
