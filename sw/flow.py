@@ -4,7 +4,8 @@ What a program does does not depend on the data, so this is enough to tell wheth
 (`lutcore.sw.legal`). The instruction-set simulator is this machine with numbers added.
 
 The units run as coroutines that meet at token counters. They are a Kahn network: as long as slots
-are used in turn, the order in which they move cannot change what they compute. Where a program
+are used in turn, the order in which they move cannot change what they compute; `Clocks` tell if
+they are. Where a program
 stops is another matter: a unit that has found a fault stands still, but in the core, which stops
 at the first fault in *time*, another unit may have been faster. So the others go on here too, and
 the outcome is the set of all first faults.
@@ -35,6 +36,7 @@ from lutcore.sw.flow_base import (
     Steps,
 )
 from lutcore.sw.flow_chain import Chain
+from lutcore.sw.flow_clocks import Clocks, Stamp
 from lutcore.sw.flow_slots import Owner, Slots, buffers
 from lutcore.sw.flow_units import load_activations, load_weights, store
 
@@ -104,6 +106,8 @@ class Flow:
         self._reached = 0
         self._ended = False
         self._parts = order.value
+        self.clocks = Clocks(order.value)
+        self._given: dict[Token, deque[Stamp]] = {token: deque() for token in Token}
 
     # Scheduling ------------------------------------------------------------------------------
 
@@ -132,6 +136,7 @@ class Flow:
     def _step(self, name: str) -> bool:
         """Let a coroutine go on; whether it moved."""
         unit, steps = self._runnable[name]
+        self.clocks.now = name
         try:
             return next(steps) is Move.MOVED
         except Halt as halt:
@@ -150,6 +155,7 @@ class Flow:
 
     def _start(self, unit: Unit, number: int, parts: dict[str, Steps]) -> None:
         self._active[unit] = _Active(number, parts)
+        self.clocks.fork(parts)
         for name, steps in parts.items():
             self._runnable[name] = unit, steps
 
@@ -161,6 +167,7 @@ class Flow:
             if opcode in (Opcode.END, Opcode.LAYER, Opcode.TOKEN):
                 while self._active:
                     yield Move.WAITS
+                self.clocks.follow_all(self._parts)
                 if opcode == Opcode.LAYER:
                     self.layer = Layer.of(self.config, fields)
                 elif opcode == Opcode.TOKEN:
@@ -169,6 +176,7 @@ class Flow:
                 unit = Unit(fields["unit"]) if opcode == Opcode.LOOP else Unit[opcode.name]
                 while unit in self._active:
                     yield Move.WAITS
+                self.clocks.follow_all(_NAMES[unit])
                 if opcode == Opcode.LOOP:
                     if unit == Unit.MMA and fields["auto"]:
                         raise Halt(Cause.OPERAND, number, "mma has no auto loops")
@@ -188,6 +196,7 @@ class Flow:
     def _add_tokens(self, number: int, token: Token, count: int) -> None:
         """TOKEN: every unit is idle, so that no slot is being read."""
         self.tokens[token] += count
+        self._given[token] += [self.clocks.stamp()] * count
         if self.tokens[token] > SLOTS:
             raise Halt(Cause.TOKEN, number, self._too_many(token))
         slots = self.buffers[token.name[0]]
@@ -211,6 +220,7 @@ class Flow:
     def give(self, token: Token, number: int) -> None:
         """A unit gives a token; the counter may overflow."""
         self.tokens[token] += 1
+        self._given[token].append(self.clocks.stamp())
         if self.tokens[token] > SLOTS:
             raise Halt(Cause.TOKEN, number, self._too_many(token))
 
@@ -221,6 +231,8 @@ class Flow:
             yield Move.WAITS
         for token in tokens:
             self.tokens[token] -= 1
+            # One unit gives, and one takes: there are enough when the one that is next was given.
+            self.clocks.follow(self._given[token].popleft())
 
     def read_slot(self, name: str, slot: int) -> None:
         """A reader has taken a slot."""
@@ -228,11 +240,14 @@ class Flow:
         if slots.owner[slot] != Owner.WAITING:
             state = slots.owner[slot].value
             self.unclear(f"{slots.name} slot {slot} is taken by its reader while it is {state}")
+        elif not self.clocks.follows(slots.changed[slot]):
+            self.unclear(f"{slots.name} slot {slot} may be taken by its reader before it is loaded")
         slots.owner[slot] = Owner.READER
 
     def free_slot(self, name: str, slot: int, number: int) -> None:
         """A reader gives a slot back."""
-        self.buffers[name].owner[slot] = Owner.LOADER
+        slots = self.buffers[name]
+        slots.owner[slot], slots.changed[slot] = Owner.LOADER, self.clocks.stamp()
         self.give(Token[f"{name}_FREE"], number)
 
     def load_slot(self, name: str, slot: int, number: int) -> None:
@@ -241,7 +256,9 @@ class Flow:
         if slots.owner[slot] != Owner.LOADER:
             state = slots.owner[slot].value
             self.unclear(f"{slots.name} slot {slot} is loaded while it is {state}")
-        slots.owner[slot] = Owner.WAITING
+        elif not self.clocks.follows(slots.changed[slot]):
+            self.unclear(f"{slots.name} slot {slot} may be loaded while it is being read")
+        slots.owner[slot], slots.changed[slot] = Owner.WAITING, self.clocks.stamp()
         slots.begin(slot)
         self.give(Token[f"{name}_FULL"], number)
 
@@ -351,7 +368,14 @@ def _sty(flow: _Machine, number: int, fields: dict[str, int], nest: Nest) -> dic
     return {"store": store(flow, number, nest)}
 
 
-#: What each unit's instruction starts: coroutines, by name.
+#: The coroutines of each unit.
+_NAMES = {
+    Unit.LDW: ("ldw",),
+    Unit.LDX: ("ldx",),
+    Unit.MMA: ("table", "array", "scale", "final"),
+    Unit.STY: ("store",),
+}
+#: What each unit's instruction starts: these, with their names.
 _PARTS: dict[Unit, Callable[[_Machine, int, dict[str, int], Nest], dict[str, Steps]]] = {
     Unit.LDW: _ldw,
     Unit.LDX: _ldx,

@@ -12,6 +12,7 @@ from lutcore.hw.loops import Body
 from lutcore.hw.ternary import INDEX_BITS
 from lutcore.sw.blocks import x_memory_words
 from lutcore.sw.flow_base import Halt, Move, Nest, Results, Steps
+from lutcore.sw.flow_clocks import Stamp
 from lutcore.sw.flow_slots import slices
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class _Work:
     body: Body
     row_tile: int
     values: Any
+    stamp: Stamp
 
 
 @dataclass
@@ -37,6 +39,7 @@ class _Finished:
     body: Body
     row_tiles: int
     takes_bias: bool
+    stamp: Stamp
 
 
 class Chain:
@@ -59,7 +62,7 @@ class Chain:
         # The first take turns each of these to slot 0.
         self.slots = dict.fromkeys("WSXB", 1)
         self.sum_slot = 1
-        self.free_sums = SLOTS
+        self.free_sums = deque([flow.clocks.start] * SLOTS)
         self.begun = self.scaled = 0
         self.walked = False
         self.to_array: deque[_Work] = deque()
@@ -113,7 +116,8 @@ class Chain:
             if body.k_last:
                 self.row_scales.append(rows)
             over_rows = body.inner_r and body.inner > self.levels["T"]
-            self.to_array.append(_Work(body, body.index if over_rows else 0, columns))
+            index = body.index if over_rows else 0
+            self.to_array.append(_Work(body, index, columns, flow.clocks.stamp()))
             self.begun += 1
             self.nest.end = body.address + count
             yield Move.MOVED
@@ -148,6 +152,7 @@ class Chain:
                 yield Move.WAITS
             work = self.to_array[0]
             body = work.body
+            flow.clocks.follow(work.stamp)
             if self._takes("W", body):
                 yield from self._take("W")
             slot, needed = self.slots["W"], slices(form, body.n, body.k)
@@ -158,6 +163,7 @@ class Chain:
                 flow.unclear("binary weights are read as ternary ones, or the other way round")
             work.values = flow.lookup(slot, work.values, form, body.n, body.k)
             flow.counts.lookups += len(needed)
+            work.stamp = flow.clocks.stamp()
             self.to_scale.append(self.to_array.popleft())
             done += 1
             yield Move.MOVED
@@ -176,13 +182,14 @@ class Chain:
                 yield Move.WAITS
             work = self.to_scale[0]
             body = work.body
+            flow.clocks.follow(work.stamp)
             takes_sum = self._takes("T", body)
             names = "S" * self._takes("S", body)
             while takes_sum and not self.free_sums:
                 yield Move.WAITS
             yield from self._take(names)
             if takes_sum:
-                self.free_sums -= 1
+                flow.clocks.follow(self.free_sums.popleft())
                 self.sum_slot ^= 1
                 takes_bias = self.layer.bias and self._takes("B", body)
             words = body.n * config.tile_sums
@@ -195,8 +202,8 @@ class Chain:
             size = form, body.n, body.k
             flow.accumulate(place, work.values, slot, size, fresh=body.k_first)
             if body.last[self.levels["T"]]:
-                done = _Finished(self.sum_slot, body, work.row_tile + 1, takes_bias)
-                self.to_final.append(done)
+                row_tiles, stamp = work.row_tile + 1, flow.clocks.stamp()
+                self.to_final.append(_Finished(self.sum_slot, body, row_tiles, takes_bias, stamp))
             self.to_scale.popleft()
             self.scaled += 1
             yield Move.MOVED
@@ -212,6 +219,7 @@ class Chain:
                 continue
             done = self.to_final.popleft()
             body = done.body
+            flow.clocks.follow(done.stamp)
             if done.takes_bias:
                 yield from self._take("B")
             bias_slot = None
@@ -230,7 +238,7 @@ class Chain:
             yield Move.MOVED
             while not flow.ahead and flow.results:
                 yield Move.WAITS
-            self.free_sums += 1
+            self.free_sums.append(flow.clocks.stamp())
             if layer.bias and body.last[self.levels["B"]]:
                 flow.free_slot("B", self.slots["B"], self.number)
             yield Move.MOVED

@@ -7,6 +7,7 @@ import numpy as np
 
 from lutcore.hw.config import SLOTS, CoreConfig
 from lutcore.sw.blocks import BlockFormat
+from lutcore.sw.flow_clocks import Stamp
 
 __all__ = ["Owner", "Slots", "buffers", "slices"]
 
@@ -35,6 +36,8 @@ class Slots:
         The slot that is being written, and its words so far.
     owner
         Of each slot.
+    changed
+        When a loader last began with each slot, or a reader gave it back.
     valid
         By slot and word, how many of its parts the current load has written: slices of a weight
         word, 1 for a word of another memory. What else a slot holds is left over from before.
@@ -46,6 +49,7 @@ class Slots:
         self.name, self.size = name, size
         self.writer, self.count = 0, 0
         self.owner = [Owner.LOADER] * SLOTS
+        self.changed: list[Stamp] = [()] * SLOTS
         self.valid = np.zeros((SLOTS, size), np.uint8)
         self.ternary = [False] * SLOTS
 

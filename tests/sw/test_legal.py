@@ -96,6 +96,45 @@ def test_a_slot_that_is_loaded_again_before_it_is_read() -> None:
     assert "is loaded while it is" in problems[0].message
 
 
+#: The second LDW has a token for scales from the start, and comes to slot 0, where the first MMA
+#: has its own. It also waits for a slot of biases, that of the last tile but one: SCALE may be
+#: done with the last one by then, or not.
+RACE = """
+    token w_free 2
+    token s_free 2
+    token x_free 2
+    token b_free 2
+    layer planes=1 per_plane=0 ternary=0 offset=0 wide=0 bias=1 group_size=8 exponent=-24 \
+        last_lanes=8 last_rows=1 row_stride=32
+    loop ldx r total=5 step=1 auto
+    loop ldx k total=12 step=12 stride=0
+    ldx base=0 level=1
+    loop ldw n total=4 step=1 auto
+    loop ldw k total=8 step=8 stride=0
+    ldw base=0 scale_level=0 bias_level=1
+    loop mma n total=4 step=1 stride=0
+    loop mma k total=8 step=8 stride=0
+    mma w_level=1 s_level=0 x_level=1 t_level=1
+    loop sty n total=4 step=1 stride=32
+    sty base=0
+    loop ldw k total=8 step=8 stride=0
+    ldw base=0 scale_level=0 bias_level=0
+    loop mma k total=8 step=8 stride=0
+    mma w_level=0 s_level=0 x_level=0 t_level=0
+    sty base=128
+    end
+"""
+
+
+def test_a_slot_that_might_be_loaded_before_it_is_read() -> None:
+    """In one order of events, of which no run of the machine makes any."""
+    messages = [problem.message for problem in check_execution(words_of(RACE), TINY)]
+    assert messages == ["scale slot 0 may be loaded while it is being read"]
+    # TOKEN waits for the first MMA.
+    in_turn = RACE.replace("sty base=0\n", "sty base=0\n    token w_free 0\n")
+    assert not check_execution(words_of(in_turn), TINY)
+
+
 def test_no_layer() -> None:
     problems = check_execution(words_of("sty base=0\nend"), TINY)
     assert [(problem.index, problem.cause) for problem in problems] == [(0, Cause.OPERAND)]
