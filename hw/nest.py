@@ -109,7 +109,7 @@ class Nest(wiring.Component):
     Members
     -------
     push
-        Loops of :func:`loop_layout`, outermost first; ready while idle and not full.
+        Loops of :func:`loop_layout`, outermost first, `LOOP_LEVELS` at most; ready while idle.
     start
         Pulse while idle: begin at ``base``. Not in the cycle of a push.
     base
@@ -255,7 +255,7 @@ class Nest(wiring.Component):
             with m.State("IDLE"):
                 m.d.comb += [
                     self.busy.eq(0),
-                    self.push.ready.eq(depth != LOOP_LEVELS),
+                    self.push.ready.eq(1),
                     extents.write.addr.eq(depth),
                     extents.write.data.eq(self.push.payload.total),
                     extents.write.en.eq(1),

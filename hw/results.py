@@ -90,6 +90,7 @@ class FinalUnit(wiring.Component):
         words = Signal(self.sum_address + 1 - even, reset_less=True)
         tile_base = Signal(self.sum_address - even, reset_less=True)
         following = Signal.like(tile_base)
+        m.d.sync += words.eq(tag.tiles * (cfg.tile_sums >> even))
         m.d.comb += following.eq(tile_base + words)
         word = Signal(self.sum_address, reset_less=True)
         b_slot = Signal(reset_less=True)
@@ -128,7 +129,6 @@ class FinalUnit(wiring.Component):
                     tile_base.eq(0),
                     word.eq(0),
                     last_channel.eq(_last_channel(cfg, tag.tiles, tag.n_last, layer.last_lanes)),
-                    words.eq(tag.tiles * (cfg.tile_sums >> even)),
                 ]
                 m.next = "ROW_TILE"
             with m.State("ROW_TILE"):

@@ -23,7 +23,7 @@ from lutcore.hw.buffers import BufferReader
 from lutcore.hw.carry import add
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.fused import Term, fused_add, masked, plain
-from lutcore.hw.isa import INSTRUCTIONS, Opcode
+from lutcore.hw.isa import INSTRUCTIONS, LOOP_LEVELS, Opcode
 from lutcore.hw.loops import EXTENT_BITS
 from lutcore.hw.nest import body_layout
 from lutcore.hw.queue import Queue
@@ -469,7 +469,9 @@ class TableUnit(wiring.Component):
             # last iteration over those (if they are the innermost loop) K ends where the slot does.
             loops = self.body.payload
             over_rows = loops.inner_r & (loops.inner > fields.t_level)
-            last_rows = ~over_rows | first_at(loops.last, (loops.inner - 1)[: len(loops.inner)])
+            last_rows = ~over_rows | first_at(
+                loops.last[:LOOP_LEVELS], (loops.inner - 1)[: len(loops.inner)]
+            )
             ends = first_at(loops.last, fields.t_level)
             m.d.comb += self.operand_error.eq(
                 (first_of > cfg.run) | (entries > cfg.tiles) | (last_rows & (ends != loops.k_last))

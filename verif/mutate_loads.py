@@ -4,7 +4,7 @@ import functools
 from collections.abc import Iterator
 
 from lutcore.hw.config import CoreConfig
-from lutcore.hw.isa import Axis, Opcode, Unit, encode
+from lutcore.hw.isa import INSTRUCTIONS, Axis, Opcode, Unit, encode
 from lutcore.hw.loops import EXTENT_BITS
 from lutcore.sw.compile import compile_layer
 from lutcore.verif.layers import draw_case
@@ -142,6 +142,41 @@ def to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
                 encode(Opcode.END),
             ],
         )
+    # Runs longer than the accumulators are wide for, by the size of the group or of the block.
+    activations = [
+        whole(Unit.LDX, config.x_header_words + config.group, axis=Axis.K),
+        encode(Opcode.LDX, base=0, level=0),
+    ]
+    bits = INSTRUCTIONS[Opcode.LAYER].layout["group_size"].width
+    most = (1 << bits) - 1
+    mma = encode(Opcode.MMA, w_level=0, s_level=0, x_level=0, t_level=0)
+    for bit in range(config.run.bit_length(), bits):
+        for group_size, columns in ((1 << bit, most), (most, 1 << bit)):
+            yield (
+                f"MMA of {columns} columns in groups of {group_size}",
+                [
+                    *tokens,
+                    encode(Opcode.LAYER, **layer | {"group_size": group_size}),
+                    *activations,
+                    whole(Unit.MMA, columns, axis=Axis.K),
+                    mma,
+                    encode(Opcode.END),
+                ],
+            )
+    # So few results that they leave the sums even if nobody takes them.
+    yield (
+        "a tile that nobody stores",
+        [
+            *tokens,
+            encode(Opcode.LAYER, **layer),
+            *activations,
+            loops[Unit.LDW](axis=Axis.K, total=config.step, step=config.step),
+            encode(Opcode.LDW, base=0, scale_level=0, bias_level=0),
+            whole(Unit.MMA, config.step, axis=Axis.K),
+            mma,
+            encode(Opcode.END),
+        ],
+    )
     # Without MMA, which would refuse as many itself.
     yield (
         "STY, one tile too many",
