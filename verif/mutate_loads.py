@@ -163,12 +163,12 @@ def to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
                     encode(Opcode.END),
                 ],
             )
-    # So few results that they leave the sums even if nobody takes them.
+    # A single one leaves the sums even if nobody takes it.
     yield (
-        "a tile that nobody stores",
+        "a result that nobody stores",
         [
             *tokens,
-            encode(Opcode.LAYER, **layer),
+            encode(Opcode.LAYER, **layer | {"last_lanes": 1, "last_rows": 1}),
             *activations,
             loops[Unit.LDW](axis=Axis.K, total=config.step, step=config.step),
             encode(Opcode.LDW, base=0, scale_level=0, bias_level=0),
