@@ -25,7 +25,7 @@ class Results(Timed):
     read_end
         Cycle in which FINAL has read the last sum of a slot.
     answered
-        Cycle of the last write response.
+        Cycle of the last write response; both as if read beats held up nothing that is written.
     """
 
     times = ("read_end", "_body", "_window", "_issue", "_load", "_taken", "answered", "_answers")

@@ -4,11 +4,10 @@ What a program does does not depend on the data, so this is enough to tell wheth
 (`lutcore.sw.legal`). The instruction-set simulator is this machine with numbers added.
 
 The units run as coroutines that meet at token counters. They are a Kahn network: as long as slots
-are used in turn, the order in which they move cannot change what they compute; `Clocks` tell if
-they are. Where a program
-stops is another matter: a unit that has found a fault stands still, but in the core, which stops
-at the first fault in *time*, another unit may have been faster. So the others go on here too, and
-the outcome is the set of all first faults.
+are used in turn, of which `Clocks` make sure, the order in which they move cannot change what they
+compute. Where a program stops is another matter: a unit that has found a fault stands still, but in
+the core, which stops at the first fault in *time*, another unit may have been faster. So the others
+go on here too, and the outcome is the set of all first faults.
 """
 
 from collections import deque
