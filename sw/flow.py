@@ -101,6 +101,7 @@ class Flow:
         self.faults: list[Fault] = []
         self._loops: dict[Unit, list[Loop]] = {unit: [] for unit in Unit}
         self._active: dict[Unit, _Active] = {}
+        self._names: dict[Unit, tuple[str, ...]] = {}  # coroutines of a unit's last instruction
         self._next = 0
         self._reached = 0
         self._ended = False
@@ -154,6 +155,7 @@ class Flow:
 
     def _start(self, unit: Unit, number: int, parts: dict[str, Steps]) -> None:
         self._active[unit] = _Active(number, parts)
+        self._names[unit] = tuple(parts)
         self.clocks.fork(parts)
         for name, steps in parts.items():
             self._runnable[name] = unit, steps
@@ -175,7 +177,7 @@ class Flow:
                 unit = Unit(fields["unit"]) if opcode == Opcode.LOOP else Unit[opcode.name]
                 while unit in self._active:
                     yield Move.WAITS
-                self.clocks.follow_all(_NAMES[unit])
+                self.clocks.follow_all(self._names.get(unit, ()))
                 if opcode == Opcode.LOOP:
                     if unit == Unit.MMA and fields["auto"]:
                         raise Halt(Cause.OPERAND, number, "mma has no auto loops")
@@ -367,14 +369,7 @@ def _sty(flow: _Machine, number: int, fields: dict[str, int], nest: Nest) -> dic
     return {"store": store(flow, number, nest)}
 
 
-#: The coroutines of each unit.
-_NAMES = {
-    Unit.LDW: ("ldw",),
-    Unit.LDX: ("ldx",),
-    Unit.MMA: ("table", "array", "scale", "final"),
-    Unit.STY: ("store",),
-}
-#: What each unit's instruction starts: these, with their names.
+#: What each unit's instruction starts: coroutines, by name.
 _PARTS: dict[Unit, Callable[[_Machine, int, dict[str, int], Nest], dict[str, Steps]]] = {
     Unit.LDW: _ldw,
     Unit.LDX: _ldx,

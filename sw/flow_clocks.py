@@ -44,7 +44,7 @@ class Clocks:
 
     def follow(self, stamp: Stamp) -> None:
         """The coroutine that is moving has waited for an event."""
-        self._times[self.now] = tuple(map(max, self._times[self.now], stamp))
+        self._join(self.now, stamp)
 
     def follow_all(self, names: Iterable[str]) -> None:
         """It has waited for the ends of coroutines."""
@@ -55,8 +55,11 @@ class Clocks:
         """It begins coroutines."""
         stamp = self.stamp()
         for name in names:
-            self._times[name] = tuple(map(max, self._times[name], stamp))
+            self._join(name, stamp)
 
     def follows(self, stamp: Stamp) -> bool:
         """Whether the coroutine that is moving is certain to come after an event."""
         return all(map(int.__le__, stamp, self._times[self.now]))
+
+    def _join(self, name: str, stamp: Stamp) -> None:
+        self._times[name] = tuple(map(max, self._times[name], stamp))

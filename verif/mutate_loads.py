@@ -128,6 +128,11 @@ def to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
                     encode(Opcode.END),
                 ],
             )
+    activations = [
+        whole(Unit.LDX, places(config), axis=Axis.K),
+        encode(Opcode.LDX, base=0, level=0),
+    ]
+    mma = encode(Opcode.MMA, w_level=0, s_level=0, x_level=0, t_level=0)
     # MMA has nothing else to wait for, and refuses what is one too many, or one bit too many.
     for extra in (1, *(1 << bit for bit in range(1, EXTENT_BITS) if 1 << bit > config.tiles)):
         yield (
@@ -135,21 +140,15 @@ def to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
             [
                 *tokens,
                 encode(Opcode.LAYER, **layer),
-                whole(Unit.LDX, places(config), axis=Axis.K),
-                encode(Opcode.LDX, base=0, level=0),
+                *activations,
                 whole(Unit.MMA, min(config.tiles + extra, (1 << EXTENT_BITS) - 1), axis=Axis.N),
-                encode(Opcode.MMA, w_level=0, s_level=0, x_level=0, t_level=0),
+                mma,
                 encode(Opcode.END),
             ],
         )
     # Runs longer than the accumulators are wide for, by the size of the group or of the block.
-    activations = [
-        whole(Unit.LDX, config.x_header_words + config.group, axis=Axis.K),
-        encode(Opcode.LDX, base=0, level=0),
-    ]
     bits = INSTRUCTIONS[Opcode.LAYER].layout["group_size"].width
     most = (1 << bits) - 1
-    mma = encode(Opcode.MMA, w_level=0, s_level=0, x_level=0, t_level=0)
     for bit in range(config.run.bit_length(), bits):
         for group_size, columns in ((1 << bit, most), (most, 1 << bit)):
             yield (
