@@ -129,7 +129,7 @@ class ArrayUnit(wiring.Component):
             self.w_give.eq(self.i.ready & tag.w_give),
             self.buffer.slot.eq(slot),
             self.buffer.word.eq(read_word),
-            self.buffer.enable.eq(self.issue),
+            self.buffer.enable.eq(1),
         ]
         with m.If(self.start):
             m.d.sync += slot.eq(1)  # the first take turns it to slot 0

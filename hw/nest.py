@@ -200,6 +200,8 @@ class Nest(wiring.Component):
             fixed.write.data.auto.eq(self.push.payload.auto),
             fixed.write.data.step.eq(self.push.payload.step),
             fixed.write.data.stride.eq(self._shorten(self.push.payload.stride)),
+            # Row 0, unless told otherwise: the outermost loop is entered once, right after a read.
+            extents.write.en.eq(1),
             rests.write.addr.eq(level),
         ]
 
@@ -258,7 +260,6 @@ class Nest(wiring.Component):
                     self.push.ready.eq(1),
                     extents.write.addr.eq(depth),
                     extents.write.data.eq(self.push.payload.total),
-                    extents.write.en.eq(1),
                 ]
                 m.d.sync += [level.eq(0), index.eq(0)]
                 m.d.sync += [size.eq(1) for size in sizes.values()]
@@ -285,7 +286,6 @@ class Nest(wiring.Component):
                     entering.eq(1),
                     extents.write.addr.eq(level),
                     extents.write.data.eq(rest),
-                    extents.write.en.eq(1),
                 ]
                 with m.If(innermost):
                     m.d.sync += index.eq(0)

@@ -24,7 +24,6 @@ from lutcore.hw.carry import add
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.fused import Term, fused_add, masked, plain
 from lutcore.hw.isa import INSTRUCTIONS, LOOP_LEVELS, Opcode
-from lutcore.hw.loops import EXTENT_BITS
 from lutcore.hw.nest import body_layout
 from lutcore.hw.queue import Queue
 from lutcore.hw.ternary import ENTRIES as TERNARY_ENTRIES
@@ -302,8 +301,8 @@ class TableUnit(wiring.Component):
     o_set, o_run, o_rows
         Table sets to ARRAY, runs to SCALE, row scales (of finished row tiles) to FINAL.
     operand_error
-        A run longer than the accumulators are wide for, too many tiles, or loops that do not end
-        together with a sum slot.
+        A run longer than the accumulators are wide for, too many tiles, more columns than a slot of
+        weights has, or loops that do not end together with a sum slot.
     """
 
     def __init__(self, config: CoreConfig) -> None:
@@ -356,7 +355,8 @@ class TableUnit(wiring.Component):
         fields, layer = self.fields, self.layer
         body = Signal(body_layout(), reset_less=True)
         held = Signal()  # a body is being read
-        runs_left = Signal(EXTENT_BITS, reset_less=True)  # columns of the body not yet begun
+        most = cfg.weight_words * cfg.step  # columns of a body
+        runs_left = Signal(range(most + 1), reset_less=True)  # columns of the body not yet begun
         # Columns of the run not yet begun, this step included.
         run_left = Signal(range(cfg.run + 1), reset_less=True)
         headers = Signal(range(cfg.x_header_words + 1), reset_less=True)
@@ -385,7 +385,7 @@ class TableUnit(wiring.Component):
         step_end = Signal()
         run_ends = Signal()
         body_ends = Signal()
-        first_of = Signal(EXTENT_BITS)
+        first_of = Signal.like(runs_left)
         m.d.comb += [
             step_end.eq(layer_index == words_per_step - 1),
             run_ends.eq(run_left <= cfg.step),
@@ -444,7 +444,8 @@ class TableUnit(wiring.Component):
         with m.If(take):
             next_slot = Signal()
             m.d.comb += next_slot.eq(x_slot ^ need_x)
-            size = self.body.payload.k
+            columns = self.body.payload.k
+            size = columns[: len(runs_left)]
             tiles = self.body.payload.n
             entries = Mux(layer.per_plane, tiles * layer.planes, tiles)
             m.d.comb += first_of.eq(Mux(size > layer.group_size, layer.group_size, size))
@@ -474,7 +475,10 @@ class TableUnit(wiring.Component):
             )
             ends = first_at(loops.last, fields.t_level)
             m.d.comb += self.operand_error.eq(
-                (first_of > cfg.run) | (entries > cfg.tiles) | (last_rows & (ends != loops.k_last))
+                (columns > most)
+                | (first_of > cfg.run)
+                | (entries > cfg.tiles)
+                | (last_rows & (ends != loops.k_last))
             )
         with m.Elif(finish):
             m.d.sync += held.eq(0)

@@ -130,6 +130,7 @@ class Chain:
         form, config, t_level = self.layer.format, self.flow.config, self.levels["T"]
         at_most = self.flow.at_most
         at_most(self.number, "accumulators", body.n * form.entries, config.tiles)
+        at_most(self.number, "places of a body", body.k, config.weight_words * config.step)
         at_most(self.number, "places of a run", min(form.group_size, body.k), config.run)
         over_rows = body.inner_r and body.inner > t_level
         # Seen in the last iteration of a loop over row tiles.

@@ -5,6 +5,7 @@ import dataclasses
 import cocotb
 import numpy as np
 
+from lutcore.hw.config import COLUMNS_MAX
 from lutcore.hw.isa import LOOP_LEVELS
 from lutcore.hw.loops import Body
 from lutcore.hw.table import TableUnit
@@ -207,7 +208,7 @@ async def reset_in_flight(dut):
 
 @cocotb.test()
 async def refusals(dut):
-    """No more tiles than accumulators, no longer run than they are wide for, all of K in a slot."""
+    """No more tiles, columns or places of a run than there is room for, and all of K in a slot."""
     bench = TableBench(dut, "refusals")
     config, source = bench.config, bench.random
     for _ in range(40 * env.settings().effort):
@@ -219,7 +220,8 @@ async def refusals(dut):
         case = Case(config, "random", case.loops, levels, group, 1, planes=planes, per_plane=True)
         body = source.choice(case.bodies)
         n = source.choice([body.n, config.tiles // planes, config.tiles // planes + 1])
-        k = source.choice([body.k, config.run, config.run + 1])
+        room = config.weight_words * config.step
+        k = source.choice([body.k, config.run, config.run + 1, room, room + 1, COLUMNS_MAX])
         body = dataclasses.replace(body, n=n, k=k)
         bench.case = case
         bench.set_layer()

@@ -4,8 +4,8 @@ A second line of defence cannot be seen from outside: a request that a window le
 it has refused it is dropped by the stop that the refusal causes. So what simulation does not kill,
 and no proof shows to do nothing, is put before what is claimed of the module by itself, on the
 netlist with the fault: contracts that `lutcore prove` proves of the hardware for every input (of
-windows, of the turns of a master's clients, of FETCH, of most streams), and that a reset forgets
-what has been.
+windows, of the turns of a master's clients, of FETCH, of STORE, of most streams), and that a reset
+forgets what has been.
 """
 
 import re
@@ -41,7 +41,7 @@ from lutcore.sim.rtl_build import run_yosys
 from lutcore.sw.errors import LutcoreError
 from lutcore.verif.mutants import Mutant, Netlist, apply_script
 from lutcore.verif.properties_dma import turns_contract, window_contract
-from lutcore.verif.properties_fetch import refusal_contract
+from lutcore.verif.properties_refusals import refusal_contract, store_contract
 from lutcore.verif.properties_streams import stands_contract
 from lutcore.verif.prove_engine import Verdict, bounded, write_smt2
 from lutcore.verif.prove_model import Model
@@ -249,7 +249,7 @@ _CONTRACTS: dict[type, tuple[_Contract, ...]] = {
     Nest: (_stands(10),),
     ActivationLoader: (_stands(10),),
     WeightLoader: (_stands(12),),
-    StoreUnit: (_stands(10),),
+    StoreUnit: (_Contract(store_contract, 10),),
 }
 
 

@@ -146,22 +146,27 @@ def to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
                 encode(Opcode.END),
             ],
         )
-    # Runs longer than the accumulators are wide for, by the size of the group or of the block.
+    # More columns than a slot of weights has, or runs longer than the accumulators are wide for, by
+    # the size of the group or of the block.
+    room = config.weight_words * config.step
     bits = INSTRUCTIONS[Opcode.LAYER].layout["group_size"].width
     most = (1 << bits) - 1
+    extents = [room + 1, *(1 << bit for bit in range(room.bit_length(), EXTENT_BITS))]
+    pairs = [(config.step, columns) for columns in extents]
     for bit in range(config.run.bit_length(), bits):
-        for group_size, columns in ((1 << bit, most), (most, 1 << bit)):
-            yield (
-                f"MMA of {columns} columns in groups of {group_size}",
-                [
-                    *tokens,
-                    encode(Opcode.LAYER, **layer | {"group_size": group_size}),
-                    *activations,
-                    whole(Unit.MMA, columns, axis=Axis.K),
-                    mma,
-                    encode(Opcode.END),
-                ],
-            )
+        pairs += [(1 << bit, room), (most, min(1 << bit, room))]
+    for group_size, columns in dict.fromkeys(pairs):
+        yield (
+            f"MMA of {columns} columns in groups of {group_size}",
+            [
+                *tokens,
+                encode(Opcode.LAYER, **layer | {"group_size": group_size}),
+                *activations,
+                whole(Unit.MMA, columns, axis=Axis.K),
+                mma,
+                encode(Opcode.END),
+            ],
+        )
     # A single one leaves the sums even if nobody takes it.
     yield (
         "a result that nobody stores",

@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 
-from lutcore.hw.config import COLUMNS_MAX, ceil_div
+from lutcore.hw.config import ceil_div
 from lutcore.hw.isa import Axis, Opcode, Token, Unit, decode, encode
 from lutcore.sw.blocks import BlockFormat
 from lutcore.sw.compile import compile_layer
@@ -15,9 +15,8 @@ from lutcore.verif.mutate_jobs import Job, altered_job, another_program, ending_
 from lutcore.verif.mutate_words import (
     LOOPS,
     bare_layer,
-    biased_tile,
+    biased_block,
     free_slots,
-    nothing,
     places,
     plain_data,
     whole,
@@ -40,7 +39,7 @@ def _slots(bench: Bench) -> None:
 def without_bias(jobs: Jobs) -> Job:
     """All but the biases of a layer of one block is loaded: FINAL waits for them for ever."""
     source = jobs.random("no bias")
-    program, x = biased_tile(jobs, "no bias", source)
+    program, x = biased_block(jobs, "no bias", source)
     words: list[int] = []
     for word in program.instructions:
         instruction, fields = decode(word)
@@ -74,18 +73,23 @@ def late_or_long(jobs: Jobs, count: int) -> list[Job]:
 
 
 def _late_bias(jobs: Jobs, name: str) -> Job:
-    """A layer of one block whose biases come, with a second load, when FINAL waits for them.
+    """A layer of one block whose biases come, with a second load, while FINAL waits for them.
 
-    The codes come a second time, too, and into the same slot: not before they have been read.
+    The codes come a second time, too, and into the same slot, the only one that is free: not before
+    they have been read.
     """
-    source = jobs.random(name)
-    program, x = biased_tile(jobs, name, source)
+    config, source = jobs.config, jobs.random(name)
+    # As many as there is room for, of which FINAL takes one after the other; or a few.
+    tiles = source.choice([1, config.tiles])
+    program, x = biased_block(jobs, name, source, tiles)
     load: list[int] = []
     words: list[int] = []
     for word in program.instructions:
         instruction, fields = decode(word)
         unit = fields["unit"] if instruction.opcode == Opcode.LOOP else None
-        if instruction.opcode == Opcode.LAYER:
+        if instruction.opcode == Opcode.TOKEN:
+            words.append(encode(Opcode.TOKEN, **fields | {"count": 1}))
+        elif instruction.opcode == Opcode.LAYER:
             with_bias = word
             words.append(encode(Opcode.LAYER, **fields | {"bias": 0}))
         elif unit == Unit.LDW:
@@ -94,10 +98,10 @@ def _late_bias(jobs: Jobs, name: str) -> Job:
         elif instruction.opcode == Opcode.LDW:
             load.append(word)
             # Behind the biases; and LAYER waits for it.
-            behind = fields["base"] + 4 * jobs.config.lanes
+            behind = fields["base"] + 4 * config.lanes * tiles
             words += [encode(Opcode.LDW, **fields | {"base": behind}), with_bias]
         elif instruction.opcode == Opcode.END:
-            words += [*nothing(20), *load, word]
+            words += [*load, word]
         else:
             words.append(word)
     late = dataclasses.replace(program, instructions=tuple(words))
@@ -219,19 +223,17 @@ def _long_body(jobs: Jobs, name: str) -> Job:
 
 
 def _round_and_round(jobs: Jobs, name: str) -> Job:
-    """MMA of far more columns than any slot has, in runs as long as they may be.
+    """MMA of about as many columns as a slot of weights has, in runs as long as they may be.
 
-    Slots are full, so that reading goes on at their beginning; there are as many scales as runs,
-    as they were loaded for shorter ones.
+    Reading goes on at the beginning of the slots; there are scales for more runs, as they were
+    loaded for shorter ones.
     """
     config, source = jobs.config, jobs.random(name)
     loaded = config.weight_words * config.step
     steps = ceil_div(config.weight_words * config.chunks, config.scale_words)
-    runs = ceil_div(config.weight_words, steps)
-    # In whole steps: what lies behind a run is not zero here.
-    run = max(1, config.run // config.step) * config.step
-    columns = min(runs * run, COLUMNS_MAX // run * run)
-    columns -= source.randrange(run // config.step) * config.step
+    # In whole steps, or what lies behind a run is not zero; but then there may be one more.
+    run = source.choice([config.run, max(1, config.run // config.step) * config.step])
+    columns = loaded - source.randrange(min(run, loaded) // config.step) * config.step
     layer = bare_layer(config) | {"last_rows": 1}
     program, x = plain_data(jobs, name, source)
     words = [

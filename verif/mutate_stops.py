@@ -7,6 +7,7 @@ from lutcore.hw.csr import Region, Status
 from lutcore.hw.isa import (
     INSTRUCTION_BITS,
     INSTRUCTIONS,
+    RESULT_ALIGNMENT,
     UNIT_OF,
     Axis,
     Cause,
@@ -149,6 +150,13 @@ def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
             fields = decode(words[at(opcode)])[1]
             moved = encode(opcode, **fields | {"base": fields["base"] ^ 1 << bit})
             variants[f"{opcode.name} from bit {bit}"] = changed(at(opcode), moved)
+    # Results that would not lie where results may.
+    strides = {index: "stride" for index, word in enumerate(words) if _is_loop(word, Unit.STY)}
+    for index, name in {**strides, at(Opcode.LAYER): "row_stride"}.items():
+        instruction, fields = decode(words[index])
+        for bit in range(RESULT_ALIGNMENT.bit_length() - 1):
+            moved = encode(instruction.opcode, **fields | {name: fields[name] ^ 1 << bit})
+            variants[f"{name} of {index}, bit {bit}"] = changed(index, moved)
     for region, size in (
         (Region.PROGRAM, len(words) * 16),
         (Region.WEIGHTS, len(program.image)),
@@ -260,6 +268,10 @@ def _unit_of(word: int) -> Unit | None:
     if instruction.opcode == Opcode.LOOP:
         return Unit(fields["unit"])
     return UNIT_OF.get(instruction.opcode)
+
+
+def _is_loop(word: int, unit: Unit) -> bool:
+    return word & 0xFF == Opcode.LOOP and _unit_of(word) == unit
 
 
 def _full_case(jobs: Jobs) -> Case:

@@ -15,9 +15,8 @@ from lutcore.verif.mutate_bench import Jobs
 __all__ = [
     "LOOPS",
     "bare_layer",
-    "biased_tile",
+    "biased_block",
     "free_slots",
-    "nothing",
     "places",
     "plain_data",
     "whole",
@@ -78,17 +77,14 @@ def places(config: CoreConfig) -> int:
     return config.x_slot_words * config.x_items
 
 
-def nothing(count: int) -> list[int]:
-    """Instructions that do nothing, but take a while."""
-    empty = LOOPS[Unit.LDX](axis=Axis.K, total=0, step=1)
-    return [empty, encode(Opcode.LDX, base=0, level=0)] * count
-
-
-def biased_tile(jobs: Jobs, name: str, source: random.Random) -> tuple[Program, bytes]:
-    """A program of one tile, one block, and biases; and its activations."""
+def biased_block(
+    jobs: Jobs, name: str, source: random.Random, tiles: int = 1
+) -> tuple[Program, bytes]:
+    """A program of one block, of some tiles, with biases; and its activations."""
     config, numbers = jobs.config, jobs.numbers(name)
-    case = draw_case(source, numbers, config, kind=("affine", 1), shape=(config.lanes, 8, 8))
-    bias = numbers.standard_normal(config.lanes).astype(np.float32)
+    channels = tiles * config.lanes
+    case = draw_case(source, numbers, config, kind=("affine", 1), shape=(channels, 8, 8))
+    bias = numbers.standard_normal(channels).astype(np.float32)
     # Sums of the size of the biases, so that these count.
     layer = dataclasses.replace(
         case.layer, bias=bias, offsets=None, scales=np.ones_like(case.layer.scales)

@@ -5,8 +5,8 @@ from lutcore.verif import (
     properties_coding,
     properties_decoder,
     properties_dma,
-    properties_fetch,
     properties_lane,
+    properties_refusals,
     properties_streams,
     properties_table,
 )
@@ -20,7 +20,7 @@ _MODULES = (
     properties_coding,
     properties_accumulator,
     properties_decoder,
-    properties_fetch,
+    properties_refusals,
     properties_streams,
     properties_dma,
 )

@@ -69,7 +69,8 @@ def refused(case: Case, body: Body) -> bool:
     over_rows = body.inner_r and body.inner > t_level
     last_rows = not over_rows or body.last[body.inner - 1]
     return (
-        min(body.k, case.group_size) > config.run
+        body.k > config.weight_words * config.step
+        or min(body.k, case.group_size) > config.run
         or body.n * case.entries_per_tile > config.tiles
         or (last_rows and body.last[t_level] != body.k_last)
     )

@@ -358,17 +358,27 @@ def test_instruction(name: str, pressure: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "k", "per_plane", "error"),
-    [(16, 64, 0, 0), (17, 64, 0, 1), (8, 64, 1, 0), (9, 64, 1, 1), (1, 65, 0, 1), (1, 64, 0, 0)],
+    ("n", "k", "group_size", "per_plane", "error"),
+    [
+        (16, 64, 100, 0, 0),
+        (17, 64, 100, 0, 1),
+        (8, 64, 100, 1, 0),
+        (9, 64, 100, 1, 1),
+        (1, 65, 100, 0, 1),
+        (1, 128, 64, 0, 0),
+        (1, 129, 64, 0, 1),
+        (1, 1 << 19, 64, 0, 1),
+    ],
 )
-def test_operand_limits(n: int, k: int, per_plane: int, error: int) -> None:
-    """No more tiles than accumulators, no longer run than they are wide for."""
-    dut: Any = TableUnit(CoreConfig(rows=1, lanes=8, group=4, depth=1, planes=2, run=64))
+def test_operand_limits(n: int, k: int, group_size: int, per_plane: int, error: int) -> None:
+    """No more tiles than accumulators, no longer run than they have bits for, no more than a slot."""
+    config = CoreConfig(rows=1, lanes=8, group=4, depth=1, planes=2, run=64, weight_words=32)
+    dut: Any = TableUnit(config)
 
     async def bench(ctx):
         ctx.set(dut.layer.planes, 2)
         ctx.set(dut.layer.per_plane, per_plane)
-        ctx.set(dut.layer.group_size, 100)
+        ctx.set(dut.layer.group_size, group_size)
         ctx.set(dut.x_available, 1)
         ctx.set(dut.body.payload, {"n": n, "k": k, "first": 63, "last": 63, "k_last": 1})
         assert not ctx.get(dut.operand_error)

@@ -65,6 +65,7 @@ def test_good() -> None:
         ("token x_free 2", "token x_full 2", (5, Cause.DEADLOCK)),
         ("loop mma n total=3", "loop mma n total=2", (13, Cause.DEADLOCK)),
         ("mma n total=3 step=1 stride=0", "mma n total=3 step=1 auto", (9, Cause.OPERAND)),
+        ("mma k total=8 step=8", "mma k total=9999 step=9999", (11, Cause.OPERAND)),
         ("t_level=1", "t_level=0", (11, Cause.OPERAND)),
         ("t_level=1", "t_level=5", None),
         ("x_level=0", "x_level=1", (11, Cause.DEADLOCK)),

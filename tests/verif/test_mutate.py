@@ -315,6 +315,43 @@ def test_proof_knows_that_a_memory_ignores_what_is_not_enabled(tmp_path: Path) -
     assert prove_equivalent(netlist, needed, tmp_path, ["module"]) is None
 
 
+TWO_HALVES = """
+module lutcore(input clk, input [1:0] a, input [7:0] d, input we, input turn, output [7:0] q);
+  reg [7:0] words [7:0];
+  reg half = 0;
+  wire written = half ^ turn;
+  integer i;
+  initial for (i = 0; i < 8; i = i + 1) words[i] = 0;
+  always @(posedge clk) begin
+    if (we) words[{written, a}] <= d;
+    if (turn) half <= ~half;
+  end
+  assign q = words[{~written, a}];
+endmodule
+"""
+
+
+@pytest.mark.parametrize(
+    ("cell_type", "first", "proof"),
+    [
+        ("$xor", "0", "rows"),
+        # One side alone, or halves that are not alike at first.
+        ("$not", "0", None),
+        ("$xor", "i", None),
+    ],
+)
+def test_proof_knows_that_halves_of_a_memory_may_be_swapped(
+    cell_type: str, first: str, proof: str | None, tmp_path: Path
+) -> None:
+    netlist = read_netlist(TWO_HALVES.replace("words[i] = 0", f"words[i] = {first}"), tmp_path)
+    swaps = next(
+        mutant
+        for mutant in candidates("lutcore", netlist.modules["lutcore"])
+        if (mutant.cell_type, mutant.mode, mutant.port) == (cell_type, "inv", "A")
+    )
+    assert prove_equivalent(netlist, swaps, tmp_path) == proof
+
+
 # While `m_axi_wvalid` is 0 nobody looks at the word; `kept` goes where it does.
 VALID = """
 module lutcore(input clk, input start, input [3:0] d, output reg m_axi_wvalid = 0,

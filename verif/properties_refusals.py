@@ -1,12 +1,13 @@
-"""FETCH begins nothing of a program that it has refused."""
+"""What is refused is not begun: programs by FETCH, blocks of results by STORE."""
 
 from typing import Any
 
 from amaranth.hdl import Signal
 
+from lutcore.verif.properties_streams import SOURCES, stands_contract
 from lutcore.verif.prove_model import Break, Model, Property
 
-__all__ = ["PROPERTIES", "refusal_contract"]
+__all__ = ["PROPERTIES", "refusal_contract", "store_contract"]
 
 #: Places of FETCH's states in its source.
 _CHECK, _STOPPED = 1, 4
@@ -44,6 +45,22 @@ def refusal_contract(model: Model, fetch: Any) -> Signal:
     return refused
 
 
+def store_contract(model: Model, store: Any) -> None:
+    """A block that STORE refuses before it takes any results is not asked to be written.
+
+    Parameters
+    ----------
+    model
+        Gets free inputs, assumptions and claims.
+    store
+        Interface of a `lutcore.hw.results.StoreUnit`.
+    """
+    stands_contract(model, store)
+    refused = model.past(store.operand_error & ~store.i.ready)
+    model.claim(~refused | ~store.command.valid, "asks_for_nothing")
+    model.reachable(refused, "refused")
+
+
 def _refusal(model: Model) -> None:
     from lutcore.hw.config import CoreConfig
     from lutcore.hw.fetch import Fetch
@@ -68,5 +85,25 @@ PROPERTIES = [
         twin_depth=10,
         cover_depth=6,
         quick=True,
-    )
+    ),
+    Property(
+        name="store-refusal",
+        unit="store",
+        claim="no write is asked for a block of results that STORE refuses before it begins",
+        config="M1 N8 k2 G1, bus 32",
+        build=lambda model: store_contract(model, model.unit(SOURCES["store"]())),
+        twin=Break(
+            "lutcore.hw.results",
+            "with m.If(misaligned | (body.n > cfg.tiles)):\n"
+            "                        m.d.comb += self.operand_error.eq(1)\n"
+            "                    with m.Else():",
+            "with m.If(misaligned | (body.n > cfg.tiles)):\n"
+            "                        m.d.comb += self.operand_error.eq(1)\n"
+            "                    with m.If(~misaligned):",
+            "a block of too many tiles is written",
+        ),
+        depth=2,
+        twin_depth=6,
+        quick=True,
+    ),
 ]
