@@ -371,7 +371,7 @@ def test_instruction(name: str, pressure: float) -> None:
     ],
 )
 def test_operand_limits(n: int, k: int, group_size: int, per_plane: int, error: int) -> None:
-    """No more tiles than accumulators, no longer run than they have bits for, no more than a slot."""
+    """No more tiles than accumulators, no longer run than their width, no more than a slot."""
     config = CoreConfig(rows=1, lanes=8, group=4, depth=1, planes=2, run=64, weight_words=32)
     dut: Any = TableUnit(config)
 
