@@ -231,11 +231,15 @@ def _round_and_round(jobs: Jobs, name: str) -> Job:
     config, source = jobs.config, jobs.random(name)
     loaded = config.weight_words * config.step
     steps = ceil_div(config.weight_words * config.chunks, config.scale_words)
-    # In whole steps, or what lies behind a run is not zero; but then there may be one more.
     run = source.choice([config.run, max(1, config.run // config.step) * config.step])
-    columns = loaded - source.randrange(min(run, loaded) // config.step) * config.step
+    per_run = ceil_div(run, config.step)
+    used = config.weight_words - source.randrange(min(per_run, config.weight_words))
+    columns = used // per_run * run + used % per_run * config.step
     layer = bare_layer(config) | {"last_rows": 1}
     program, x = plain_data(jobs, name, source)
+    if run % config.step:
+        # What lies behind a run has to be zero, and is the activations of another place here.
+        x = bytes(len(x))
     words = [
         *free_slots(),
         encode(Opcode.LAYER, **layer | {"group_size": steps * config.step}),
