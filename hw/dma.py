@@ -106,7 +106,7 @@ class Window(wiring.Component):
         if lengths not in ("beats", "words"):
             raise TypeError(f"Lengths must be 'beats' or 'words', not {lengths!r}")
         self.bus_width = bus_width
-        self.lengths = lengths
+        self.lengths, self.aligned = lengths, aligned
         self.longest = longest
         if aligned < _WORD_SHIFT:
             raise TypeError(

@@ -266,6 +266,17 @@ class _Part(Elaboratable):
         parent = netlist.modules[module.rpartition(".")[0]]
         self._instance = next(c for c in parent["cells"].values() if c["type"] == module)
 
+    @cached_property
+    def _driven(self) -> set[int]:
+        """Nets that the module has a value for."""
+        ports = self._described["ports"].values()
+        found = {net for port in ports if port["direction"] == "input" for net in port["bits"]}
+        for cell in self._described["cells"].values():
+            for name, way in cell["port_directions"].items():
+                if way == "output":
+                    found.update(cell["connections"][name])
+        return found
+
     def _bits(self, direction: Any) -> list[tuple[Any, Value]]:
         """The component's bits with their nets, or the constants that they are."""
         found: list[tuple[Any, Value]] = []
@@ -306,7 +317,9 @@ class _Part(Elaboratable):
                 pins[f"i_{name}"] = Cat(inputs.get(net, Const(0)) for net in port["bits"])
             else:
                 pins[f"o_{name}"] = given = Signal(len(port["bits"]))
-                outputs |= dict(zip(port["bits"], given, strict=True))
+                # What nobody looks at may not even be driven any more: it could be anything.
+                pairs = zip(port["bits"], given, strict=True)
+                outputs |= {net: bit for net, bit in pairs if net in self._driven}
         pins |= {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
         m.submodules.part = Instance("part", **pins)
         for net, bit in self._bits(Out):

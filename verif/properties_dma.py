@@ -28,8 +28,6 @@ def _window(bus_width: int, lengths: str, aligned: int, model: Model) -> None:
     from lutcore.hw.dma import Window
 
     window: Any = model.unit(Window(bus_width, lengths=lengths, aligned=aligned))
-    if lengths == "words":
-        model.given(window.i.payload.offset[:aligned] == 0)
     request, inside, same = window_contract(model, window)
     # What makes the contract inductive: what the registers hold of the request.
     unit = _unit(window)
@@ -76,6 +74,8 @@ def window_contract(model: Model, window: Any) -> tuple[Any, Value, Value]:
     model.drive(window.i.payload, "request")
     model.drive(window.o.ready, "ready")
     model.given((window.i.payload.length != 0) & (window.i.payload.length <= window.longest))
+    if window.lengths == "words":
+        model.given(window.i.payload.offset[: window.aligned] == 0)
     request = Signal(data.StructLayout({"offset": _ADDRESS, "length": 24}), name="request")
     with m.If(window.i.valid & window.i.ready):
         m.d.sync += [
