@@ -190,13 +190,14 @@ class Engine(wiring.Component):
             name = unit.name.lower()
             # Strides of MMA are offsets in the activation buffer.
             width = len(table.reader.seek_word) if unit == Unit.MMA else ADDRESS_BITS
-            # What is not whole beats from the region's start is out of bounds to a loader.
-            loads = unit in (Unit.LDW, Unit.LDX)
+            # What is not whole beats from the region's start is out of bounds to a loader; STORE
+            # refuses what does not begin where a row of results may.
+            aligned = {Unit.MMA: 0, Unit.STY: low_zeros(RESULT_ALIGNMENT)}
             # All but TABLE look at a body first, and take it later.
             nest = Nest(
                 address_width=width,
                 region_bits=None if unit == Unit.MMA else REGION_BITS,
-                aligned=cfg.beat_shift if loads else 0,
+                aligned=aligned.get(unit, cfg.beat_shift),
                 prompt=unit == Unit.MMA,
             )
             m.submodules[f"nest_{name}"] = nest
