@@ -78,9 +78,9 @@ def _late_bias(jobs: Jobs, name: str) -> Job:
     The codes come a second time, too, and into the same slot, the only one that is free: not before
     they have been read.
     """
-    config, source = jobs.config, jobs.random(name)
+    source = jobs.random(name)
     # As many as there is room for, of which FINAL takes one after the other; or a few.
-    tiles = source.choice([1, config.tiles])
+    tiles = source.choice([1, jobs.config.tiles])
     program, x = biased_block(jobs, name, source, tiles)
     load: list[int] = []
     words: list[int] = []
@@ -98,7 +98,7 @@ def _late_bias(jobs: Jobs, name: str) -> Job:
         elif instruction.opcode == Opcode.LDW:
             load.append(word)
             # Behind the biases; and LAYER waits for it.
-            behind = fields["base"] + 4 * config.lanes * tiles
+            behind = fields["base"] + 4 * program.n
             words += [encode(Opcode.LDW, **fields | {"base": behind}), with_bias]
         elif instruction.opcode == Opcode.END:
             words += [*load, word]
