@@ -111,18 +111,15 @@ def _swapping_rows(scope: Scope, folder: Path) -> bool:
     Such as its halves swapped, of a memory in which all rows are alike at first.
     """
     text, module = _whole(folder, scope)
-    gate = folder / "gate.il"
-    without = gate.read_text(encoding="utf-8")
+    gates: list[str] = []
     for name, cell in module["cells"].items():
         if cell["type"] != "$mem_v2" or "1" in cell["parameters"]["INIT"]:
             continue
         for bit in range(int(cell["parameters"]["ABITS"], 2)):
+            gates.append(f"gate{len(gates)}")
             content = cut(text, module, scope.top, "gate", swapped=(name, bit))
-            gate.write_text(content, encoding="utf-8")
-            if _agree(folder):
-                return True
-    gate.write_text(without, encoding="utf-8")
-    return False
+            (folder / f"{gates[-1]}.il").write_text(content, encoding="utf-8")
+    return bool(gates) and _agree(folder, gates)
 
 
 def _whole(folder: Path, scope: Scope) -> tuple[str, dict[str, Any]]:
@@ -269,14 +266,18 @@ def _masked(
     return masked
 
 
-def _agree(folder: Path) -> bool:
-    """Whether the two always give the same."""
+def _agree(folder: Path, gates: Sequence[str] = ("gate",)) -> bool:
+    """Whether the design and the mutant, or one of several forms of it, always give the same."""
     # Merging equal cells leaves only what the fault can reach to the solver.
     log = run_yosys(
         folder,
-        "read_rtlil gold.il; read_rtlil gate.il; miter -equiv -flatten gold gate miter; "
-        "hierarchy -top miter; opt_expr; opt_merge; opt_expr; opt_clean; "
-        "sat -prove trigger 0 miter",
+        "; ".join(
+            f"design -reset; read_rtlil gold.il; read_rtlil {gate}.il; "
+            "miter -equiv -flatten gold gate miter; "
+            "hierarchy -top miter; opt_expr; opt_merge; opt_expr; opt_clean; "
+            "sat -prove trigger 0 miter"
+            for gate in gates
+        ),
         timeout=_TIMEOUT,
     )
     return "SUCCESS!" in log
