@@ -404,7 +404,8 @@ class Engine(wiring.Component):
         # What FETCH does by itself takes less time than a deadlock, for all of a program.
         working = Cat(units[name].state == State.BUSY for name in units if name != "fetch").any()
         working = working | ldw.counting
-        nest_moves = Cat(nest.o.valid & nest.o.ready for nest in nests.values()).any()
+        # No unit is ready for a body that is not there.
+        nest_moves = Cat(nest.o.ready for nest in nests.values()).any()
         progress = Signal(reset_less=True)
         m.d.sync += progress.eq(working | nest_moves)
         m.d.comb += self.progress.eq(progress)

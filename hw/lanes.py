@@ -159,9 +159,17 @@ class Lanes(wiring.Component):
         weights = Signal(
             cfg.weight_bits, reset_less=bare and bool(getattr(platform, "family", None))
         )
-        step = Signal(step_layout(cfg), reset_less=True)
+        passed_on = data.StructLayout(
+            {
+                name: shape
+                for name, shape in step_layout(cfg).members.items()
+                if name not in ("valid", "signs")
+            }
+        )
+        step = Signal(passed_on, reset_less=True)
         valid = Signal()
-        m.d.sync += [step.eq(self.step), valid.eq(self.step.valid)]
+        m.d.sync += [step[name].eq(self.step[name]) for name in passed_on.members]
+        m.d.sync += valid.eq(self.step.valid)
         with m.If(self.step.valid):
             m.d.sync += weights.eq(self.weights)
         if cfg.symmetric:
@@ -237,7 +245,7 @@ class Lanes(wiring.Component):
                     sums[r][n] = plain_tree(m, platform, values, name)
 
         plane_end = valid & control.plane_last
-        after = Signal(step_layout(cfg), reset_less=True)
+        after = Signal.like(step)
         write_valid = Signal()
         m.d.sync += [after.eq(control), write_valid.eq(plane_end)]
         for r in range(rows):

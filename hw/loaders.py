@@ -400,6 +400,8 @@ class WeightLoader(wiring.Component):
         with m.FSM() as sink:
             with m.State("IDLE"):
                 m.d.sync += beats.eq(1)
+                scale_sink.rest(m)
+                bias_sink.rest(m)
                 with m.If(tags.r_rdy):
                     # The slots are assigned now; their readers may follow.
                     m.d.comb += [
@@ -474,9 +476,12 @@ class _PieceWriter:
         self.word = Signal.like(port.write_word, name=f"{name}_word", reset_less=True)
         self.piece = Signal(range(self.pieces), name=f"{name}_piece", reset_less=True)
 
+    def rest(self, m: Module) -> None:
+        m.d.sync += [self.word.eq(0), self.piece.eq(0)]
+
     def begin(self, m: Module) -> None:
         m.d.comb += [self.port.begin.eq(1), self.port.write_slot.eq(~self.slot)]
-        m.d.sync += [self.slot.eq(~self.slot), self.word.eq(0), self.piece.eq(0)]
+        m.d.sync += self.slot.eq(~self.slot)
 
     def write(self, m: Module, beat) -> None:
         wraps = self.piece == self.pieces - 1
@@ -581,6 +586,7 @@ class ActivationLoader(wiring.Component):
                     with m.If(head.fresh):
                         m.d.comb += self.x_give.eq(1)
                         writer.begin(m)
+                        writer.rest(m)
                     m.next = "DATA"
             with m.State("DATA"):
                 m.d.comb += self.i.ready.eq(1)

@@ -109,7 +109,7 @@ class Supervisor(wiring.Component):
     start, soft_reset
         Pulses from CONTROL.
     finished
-        The program has ended.
+        The program has ended; only while one runs.
     errors
         Reasons to stop, the first in the list wins.
     bus_idle
@@ -217,16 +217,12 @@ class Supervisor(wiring.Component):
                     m.next = "DRAIN"
                 with m.Elif(self.finished):
                     m.d.sync += self.done.eq(1)
-                    m.d.comb += self.interrupt.eq(1)
                     m.next = "IDLE"
             with m.State("DRAIN"):
                 # Only aresetn helps against a hung bus; the host hears of it.
                 m.d.sync += self.hung.eq(self.hung | hung)
                 with m.If(self.bus_idle):
-                    m.d.comb += self.interrupt.eq(1)
                     m.next = "IDLE"
-                with m.Elif(hung):
-                    m.d.comb += self.interrupt.eq(~self.hung)
         idle, drains = fsm.ongoing("IDLE"), fsm.ongoing("DRAIN")
         m.d.comb += [
             runs.eq(fsm.ongoing("RUN")),
@@ -235,6 +231,9 @@ class Supervisor(wiring.Component):
             self.run.eq(~idle & ~drains),
             self.abort.eq(drains),
             self.draining.eq(drains),
+            self.interrupt.eq(
+                Mux(drains, self.bus_idle | (hung & ~self.hung), self.finished & ~stop.valid)
+            ),
             # Reset in the last cycle of the abort: a cycle later a unit could already have put a
             # request on the bus, which nobody would own.
             self.unit_reset.eq(idle | (drains & self.bus_idle)),

@@ -480,25 +480,27 @@ class TableUnit(wiring.Component):
                 | (entries > cfg.tiles)
                 | (last_rows & (ends != loops.k_last))
             )
-        with m.Elif(finish):
-            m.d.sync += held.eq(0)
-        with m.Elif(reader.issue):
-            with m.If(headers != 0):
-                m.d.sync += headers.eq(headers - 1)
-            with m.Elif(~step_end):
-                m.d.sync += layer_index.eq(layer_index + 1)
-            with m.Else():
-                m.d.sync += layer_index.eq(0)
-                with m.If(~run_ends):
-                    m.d.sync += [run_left.eq(run_left - cfg.step), run_first.eq(0)]
+        with m.Else():
+            with m.If(finish):
+                m.d.sync += held.eq(0)
+            # Behind the last word of a body, too: the next one sets all of it.
+            with m.If(reader.issue):
+                with m.If(headers != 0):
+                    m.d.sync += headers.eq(headers - 1)
+                with m.Elif(~step_end):
+                    m.d.sync += layer_index.eq(layer_index + 1)
                 with m.Else():
-                    following = Mux(runs_left > layer.group_size, layer.group_size, runs_left)
-                    m.d.sync += [
-                        run_left.eq(following),
-                        runs_left.eq(runs_left - following),
-                        run_first.eq(1),
-                        body_first.eq(0),
-                    ]
+                    m.d.sync += layer_index.eq(0)
+                    with m.If(~run_ends):
+                        m.d.sync += [run_left.eq(run_left - cfg.step), run_first.eq(0)]
+                    with m.Else():
+                        following = Mux(runs_left > layer.group_size, layer.group_size, runs_left)
+                        m.d.sync += [
+                            run_left.eq(following),
+                            runs_left.eq(runs_left - following),
+                            run_first.eq(1),
+                            body_first.eq(0),
+                        ]
         with m.If(self.start):
             m.d.sync += x_slot.eq(1)  # the first take turns it to slot 0
 

@@ -1,35 +1,26 @@
 """Scenarios in which the core stops: bad programs, errors of the bus, resets, hangs."""
 
-import functools
 from collections.abc import Iterator
 
-from lutcore.hw.csr import Region, Status
+from lutcore.hw.csr import Status
 from lutcore.hw.isa import (
     INSTRUCTION_BITS,
     INSTRUCTIONS,
-    RESULT_ALIGNMENT,
-    UNIT_OF,
-    Axis,
     Cause,
     Opcode,
-    Token,
-    Unit,
-    decode,
-    encode,
 )
 from lutcore.hw.supervisor import HUNG_CYCLES
 from lutcore.sim.rtl import FaultKind
 from lutcore.sw.compile import compile_layer
 from lutcore.sw.legal import check
-from lutcore.sw.program import Program
-from lutcore.verif.layers import Case, draw_case
+from lutcore.verif.layers import draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
 from lutcore.verif.mutate_host import RESET, Host
-from lutcore.verif.mutate_jobs import Job, altered_job, another_program, layer_job
-from lutcore.verif.mutate_loads import to_the_limit
+from lutcore.verif.mutate_jobs import Job, altered_job
 from lutcore.verif.mutate_nests import longest_job, nest_jobs
 from lutcore.verif.mutate_scenarios import check_reset_values
-from lutcore.verif.mutate_slots import late_scales, without_bias
+from lutcore.verif.mutate_slots import late_scales
+from lutcore.verif.mutate_stop_jobs import full_job, stop_jobs, unloaded_jobs
 
 __all__ = ["SCENARIOS"]
 
@@ -110,7 +101,7 @@ def _stops(bench: Bench) -> None:
     good = bench.jobs.layers("small", 2)
     for latency in (4, 30):
         host = bench.host(latency=latency)
-        for index, job in enumerate(bench.jobs.once("stops", lambda: list(_stop_jobs(bench.jobs)))):
+        for index, job in enumerate(bench.jobs.once("stops", lambda: list(stop_jobs(bench.jobs)))):
             host.run(job)
             if (index + latency) % 2:
                 host.write("CONTROL", RESET)
@@ -118,182 +109,16 @@ def _stops(bench: Bench) -> None:
             host.run(good[index % 2])
 
 
-def _stop_jobs(jobs: Jobs) -> Iterator[Job]:
-    """Stops of all causes that depend on the program alone."""
-    source = jobs.random("stops")
-    program, x = _full_program(jobs)
-    words = list(program.instructions)
-
-    def at(opcode: Opcode, nth: int = 0) -> int:
-        return [i for i, word in enumerate(words) if word & 0xFF == opcode][nth]
-
-    def changed(index: int, word: int) -> dict[str, list[int]]:
-        return {"words": [*words[:index], word, *words[index + 1 :]]}
-
-    variants: dict[str, dict] = {
-        "no opcode": changed(at(Opcode.MMA), 0),
-        "no end": changed(len(words) - 1, encode(Opcode.TOKEN, counter=0, count=0)),
-        "empty": {"length": 0},
-        "too long": {"length": 129},
-        "much too long": {"length": 1 << 31},
-        "fingerprint": {"expect": jobs.config.fingerprint ^ 1 << 63},
-        "fingerprint, low": {"expect": jobs.config.fingerprint ^ 1},
-        "two slots more": changed(0, encode(Opcode.TOKEN, counter=Token.X_FULL, count=2)),
-    }
-    for bit in range(0, 64, 7):
-        variants[f"fingerprint {bit}"] = {"expect": jobs.config.fingerprint ^ 1 << bit}
-    for unit in Unit:
-        loop = encode(Opcode.LOOP, unit=unit, axis=Axis.K, auto=0, total=1, step=1, stride=0)
-        variants[f"nesting {unit.name}"] = {"words": [*[loop] * 6, *words[6:]]}
-    for opcode in (Opcode.LDW, Opcode.LDX, Opcode.STY):
-        for bit in (0, 1, 2, 3, 4, *range(30, 40)):
-            fields = decode(words[at(opcode)])[1]
-            moved = encode(opcode, **fields | {"base": fields["base"] ^ 1 << bit})
-            variants[f"{opcode.name} from bit {bit}"] = changed(at(opcode), moved)
-    # Results that would not lie where results may.
-    strides = {index: "stride" for index, word in enumerate(words) if _is_loop(word, Unit.STY)}
-    for index, name in {**strides, at(Opcode.LAYER): "row_stride"}.items():
-        instruction, fields = decode(words[index])
-        for bit in range(RESULT_ALIGNMENT.bit_length() - 1):
-            moved = encode(instruction.opcode, **fields | {name: fields[name] ^ 1 << bit})
-            variants[f"{name} of {index}, bit {bit}"] = changed(index, moved)
-    for region, size in (
-        (Region.PROGRAM, len(words) * 16),
-        (Region.WEIGHTS, len(program.image)),
-        (Region.ACTIVATIONS, program.x_bytes),
-        (Region.RESULTS, program.y_bytes),
-    ):
-        for less in (4, size // 2, size):
-            variants[f"{region.name} short of {less}"] = {"sizes": {region: max(0, size - less)}}
-    tokens = [i for i, word in enumerate(words) if word & 0xFF == Opcode.TOKEN]
-    for index in tokens:
-        counter = Token(words[index] >> 8 & 7)
-        variants[f"no {counter.name}"] = changed(
-            index, encode(Opcode.TOKEN, counter=counter, count=0)
-        )
-        variants[f"one {counter.name}"] = changed(
-            index, encode(Opcode.TOKEN, counter=counter, count=1)
-        )
-    for name, change in variants.items():
-        job = altered_job(program, x, source, name, **change)
-        # Such as activations from elsewhere, with something behind the end of a run.
-        if not (job.good and job.undefined):
-            yield job
-    # After END nothing is left over, so a counter overflows only within a program.
-    for token in Token:
-        add = encode(Opcode.TOKEN, counter=token, count=2)
-        end = encode(Opcode.END)
-        for number in (2, 3):
-            yield altered_job(
-                program,
-                x,
-                source,
-                f"{token.name} {number} times",
-                words=[*[add] * number, end],
-                length=number + 1,
-            )
-        # One more than the limit, and the limit.
-        one = encode(Opcode.TOKEN, counter=token, count=1)
-        for first in (add, one):
-            yield altered_job(
-                program,
-                x,
-                source,
-                f"{token.name} after {'two' if first == add else 'one'}",
-                words=[first, one, end],
-                length=3,
-            )
-
-    another = functools.partial(another_program, program, x, source)
-    # Free slots are counted when all is idle, not while one is in use.
-    for token in (Token[f"{name}_FREE"] for name in "WSXB"):
-        for count in (1, 2):
-            more = encode(Opcode.TOKEN, counter=token, count=count)
-            yield another(f"{count} {token.name} at the end", [*words[:-1], more, words[-1]])
-
-    for name, instructions in to_the_limit(jobs.config):
-        yield another(name, instructions)
-    # Nobody takes the results, so that the units wait for each other to the first.
-    yield another("no STY", [word for word in words if _unit_of(word) != Unit.STY])
-
-    # Units give too many back: loaders to a full counter, readers to a free one.
-    layer, load = at(Opcode.LAYER), at(Opcode.LDW) + 1
-    for token in Token:
-        full = token.name.endswith("FULL")
-        add = encode(Opcode.TOKEN, counter=token, count=2 if full else 1)
-        start = layer if full else load
-        rest = [*words[start:load], end] if full else words[start:]
-        yield another(f"{token.name} given too often", [*words[:start], add, *rest])
-
-
 @scenario(SCENARIOS, "unloaded")
 def _unloaded(bench: Bench) -> None:
     """Blocks that are said to be there, and are not, after a program that has used both slots."""
     before = bench.jobs.once("two slots", lambda: late_scales(bench.jobs, "two slots"))
     host = bench.host(latency=4)
-    for job in bench.jobs.once("unloaded", lambda: list(_unloaded_jobs(bench.jobs))):
+    for job in bench.jobs.once("unloaded", lambda: list(unloaded_jobs(bench.jobs))):
         host.run(before)
         host.run(job)
         if "without LDW" in job.name:
             host.check("LOOKUPS without weights", host.read_wide("LOOKUPS"), 0)
-
-
-def _unloaded_jobs(jobs: Jobs) -> Iterator[Job]:
-    source = jobs.random("unloaded")
-    program, x = _full_program(jobs)
-    words = list(program.instructions)
-    after = next(i for i, word in enumerate(words) if word & 0xFF == Opcode.LAYER) + 1
-    loaders = (Unit.LDW, Unit.LDX)
-    for names, units in (
-        ("WSXB", loaders),
-        *((name, loaders) for name in ("WSX", "WSB", "WXB", "SXB")),
-        ("WSB", loaders[:1]),
-        ("X", loaders[1:]),
-    ):
-        loaded = [word for word in words[after:] if _unit_of(word) not in units]
-        adds = [encode(Opcode.TOKEN, counter=Token[f"{name}_FULL"], count=1) for name in names]
-        yield another_program(
-            program,
-            x,
-            source,
-            f"{names} without {' and '.join(unit.name for unit in units)}",
-            [*words[:after], *adds, *loaded],
-        )
-    yield without_bias(jobs)
-
-
-def _unit_of(word: int) -> Unit | None:
-    """The unit that an instruction, or a loop, is for."""
-    instruction, fields = decode(word)
-    if instruction.opcode == Opcode.LOOP:
-        return Unit(fields["unit"])
-    return UNIT_OF.get(instruction.opcode)
-
-
-def _is_loop(word: int, unit: Unit) -> bool:
-    return word & 0xFF == Opcode.LOOP and _unit_of(word) == unit
-
-
-def _full_case(jobs: Jobs) -> Case:
-    """A small layer with everything: offsets, bias, several tiles, groups and row tiles."""
-    source, numbers = jobs.random("full"), jobs.numbers("full")
-    while True:
-        case = draw_case(source, numbers, jobs.config)
-        layer = case.layer
-        several = layer.n > jobs.config.lanes and layer.k > jobs.config.step
-        if layer.offsets is not None and layer.bias is not None and several and case.rows > 2:
-            return case
-
-
-def _full_program(jobs: Jobs) -> tuple[Program, bytes]:
-    """That layer compiled, and its activations."""
-    case = _full_case(jobs)
-    program = compile_layer(case.layer, jobs.config, case.rows)
-    return program, program.pack_x(case.q, case.scale)
-
-
-def _full_job(jobs: Jobs) -> Job:
-    return layer_job(_full_case(jobs), jobs.config, jobs.random("full job"), "full layer")
 
 
 @scenario(SCENARIOS, "over budget")
@@ -328,7 +153,7 @@ def _aborts(bench: Bench) -> None:
             host.check_partly(job)
             host.run(small[index % 2])
     # While results are written, of which a burst has come in part.
-    job = bench.jobs.once("full", lambda: _full_job(bench.jobs))
+    job = bench.jobs.once("full", lambda: full_job(bench.jobs))
     host = bench.host(latency=9, stall_probability=0.5, stall_seed=4)
     cycles = _duration(bench, host, job, "cycles of full")
     # With other stalls it may be done sooner.
@@ -388,7 +213,7 @@ def _stopped(host: Host) -> int:
 @scenario(SCENARIOS, "bus errors")
 def _bus_errors(bench: Bench) -> None:
     """SLVERR and DECERR at each burst; a good program follows."""
-    job = bench.jobs.once("full", lambda: _full_job(bench.jobs))
+    job = bench.jobs.once("full", lambda: full_job(bench.jobs))
     good = bench.jobs.layers("small", 2)
     host = bench.host(latency=10)
     host.run(job)
@@ -438,7 +263,7 @@ def _resets(bench: Bench) -> None:
         host.sim.reset(2 + index)
         check_reset_values(host, bench)
     # All along a program, on a bus so slow that each burst and each word is caught half way.
-    job = bench.jobs.once("full", lambda: _full_job(bench.jobs))
+    job = bench.jobs.once("full", lambda: full_job(bench.jobs))
     small = bench.jobs.layers("small", 2)
     host = bench.host(latency=9, bandwidth=0.2, stall_probability=0.3, stall_seed=8)
     cycles = _duration(bench, host, job, "cycles of full, slow")
@@ -476,7 +301,7 @@ def _late(bench: Bench) -> None:
 @scenario(SCENARIOS, "hangs")
 def _hangs(bench: Bench) -> None:
     """A bus that does not answer: TIMEOUT; only ``aresetn`` helps."""
-    job = bench.jobs.once("full", lambda: _full_job(bench.jobs))
+    job = bench.jobs.once("full", lambda: full_job(bench.jobs))
     hangs: list[tuple[FaultKind, int, bool]] = [
         ("read_hang", 0, False),
         ("read_hang", 3, False),

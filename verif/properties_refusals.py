@@ -46,7 +46,7 @@ def refusal_contract(model: Model, fetch: Any) -> Signal:
 
 
 def store_contract(model: Model, store: Any) -> None:
-    """A block that STORE refuses before it takes any results is not asked to be written.
+    """STORE asks for no write but for a block, and for none that it has just refused.
 
     Parameters
     ----------
@@ -58,6 +58,8 @@ def store_contract(model: Model, store: Any) -> None:
     stands_contract(model, store)
     refused = model.past(store.operand_error & ~store.i.ready)
     model.claim(~refused | ~store.command.valid, "asks_for_nothing")
+    model.claim(~store.command.valid | store.body.valid, "asks_for_a_block")
+    model.claim(~store.i.ready | store.body.valid, "takes_results_of_a_block")
     model.reachable(refused, "refused")
 
 
@@ -71,6 +73,12 @@ def _refusal(model: Model) -> None:
     checked = (state == _CHECK) & fetch.error.valid
     model.claim(~refused | checked | (state == _STOPPED), "stays_stopped")
     model.reachable(refused & (state == _STOPPED), "stopped")
+
+
+def _store(model: Model) -> None:
+    store = model.unit(SOURCES["store"]())
+    store_contract(model, store)
+    model.claim((model.probe("dut.fsm_state", 2) == 0) | store.body.valid, "has_a_block")
 
 
 PROPERTIES = [
@@ -91,7 +99,7 @@ PROPERTIES = [
         unit="store",
         claim="no write is asked for a block of results that STORE refuses before it begins",
         config="M1 N8 k2 G1, bus 32",
-        build=lambda model: store_contract(model, model.unit(SOURCES["store"]())),
+        build=_store,
         twin=Break(
             "lutcore.hw.results",
             "with m.If(misaligned | (body.n > cfg.tiles)):\n"
