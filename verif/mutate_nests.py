@@ -32,7 +32,7 @@ def _nests(bench: Bench) -> None:
     for job in bench.jobs.once("nests", lambda: nest_jobs(bench.jobs, 12)):
         host.run(job)
     host.run(bench.jobs.once("innermost", lambda: innermost_tiles(bench.jobs)))
-    host.run(bench.jobs.once("longest", lambda: longest_job(bench.jobs)))
+    host.run(bench.jobs.once("longest", lambda: longest_job(bench.jobs, late=False)))
 
 
 @scenario(SCENARIOS, "long")
@@ -112,14 +112,18 @@ def innermost_tiles(jobs: Jobs) -> Job:
     return ending_well(another_program(program, x, source, "innermost", words))
 
 
-def longest_job(jobs: Jobs) -> Job:
-    """A program of as many instructions as there may be: LAYER comes again at its end."""
+def longest_job(jobs: Jobs, *, late: bool) -> Job:
+    """A program of as many instructions as there may be: LAYER comes again and again.
+
+    At its end, or (``late``) before all that goes by it.
+    """
     source, numbers = jobs.random("longest"), jobs.numbers("longest")
     case = draw_case(source, numbers, jobs.config)
     program = compile_layer(case.layer, jobs.config, case.rows)
     *words, end = program.instructions
-    layer = next(word for word in words if decode(word)[0].opcode == Opcode.LAYER)
-    words += [layer] * (PROGRAM_MAX - len(program.instructions))
+    first = next(i for i, word in enumerate(words) if decode(word)[0].opcode == Opcode.LAYER)
+    place = first if late else len(words)
+    words[place:place] = [words[first]] * (PROGRAM_MAX - len(program.instructions))
     longest = dataclasses.replace(program, instructions=(*words, end))
     job = altered_job(longest, program.pack_x(case.q, case.scale), source, "longest")
     return ending_well(job)

@@ -26,7 +26,7 @@ from lutcore.verif.mutate_loads import to_the_limit
 from lutcore.verif.mutate_slots import without_bias
 from lutcore.verif.mutate_words import bare_layer
 
-__all__ = ["full_job", "stop_jobs", "unloaded_jobs"]
+__all__ = ["full_job", "stop_jobs", "unloaded_jobs", "waiting_jobs"]
 
 
 def stop_jobs(jobs: Jobs) -> Iterator[Job]:
@@ -114,8 +114,6 @@ def stop_jobs(jobs: Jobs) -> Iterator[Job]:
 
     for name, instructions in to_the_limit(jobs.config):
         yield another(name, instructions)
-    for name, instructions in _waiting(jobs, source, 48):
-        yield another(name, instructions)
     # Nobody takes the results, so that the units wait for each other to the first.
     yield another("no STY", [word for word in words if _unit_of(word) != Unit.STY])
 
@@ -142,8 +140,10 @@ def _another(
     return another_program(long, x, source, name, words)
 
 
-def _waiting(jobs: Jobs, source: random.Random, count: int) -> Iterator[tuple[str, list[int]]]:
-    """Several units that wait for ever: the oldest one is named, wherever in the program it is."""
+def waiting_jobs(jobs: Jobs, count: int) -> Iterator[Job]:
+    """Programs with several units that wait for ever, some way from each other."""
+    source = jobs.random("waiting")
+    program, x = _full_program(jobs)
     instructions = {
         Unit.LDW: encode(Opcode.LDW, base=0, scale_level=0, bias_level=0),
         Unit.LDX: encode(Opcode.LDX, base=0, level=0),
@@ -154,14 +154,15 @@ def _waiting(jobs: Jobs, source: random.Random, count: int) -> Iterator[tuple[st
         order = source.sample(list(Unit), source.randint(2, len(Unit)))
         words = [encode(Opcode.LAYER, **bare_layer(jobs.config)), instructions[order[0]]]
         for unit in order[1:]:
-            # Up to so many instructions between the two: loops without iterations, of one unit.
-            distance = source.choice([0, 2, 4, 8, 16, 32])
+            # Far or near, and near most often: loops without iterations lie between the two.
+            distance = source.randrange(1 << source.randint(0, 6)) // 2
             empty = encode(Opcode.LOOP, unit=unit, axis=Axis.K, auto=0, total=0, step=1, stride=0)
-            for _ in range(distance // 2):
+            for _ in range(distance):
                 words += [*[empty] * source.choice([1, 1, 2]), instructions[unit]]
             words.append(instructions[unit])
-        names = ", ".join(unit.name for unit in order)
-        yield f"{names} wait, program {number}", [*words[: PROGRAM_MAX - 1], encode(Opcode.END)]
+        name = f"{', '.join(unit.name for unit in order)} wait, program {number}"
+        words = [*words[: PROGRAM_MAX - 1], encode(Opcode.END)]
+        yield _another(program, x, source, name, words)
 
 
 def unloaded_jobs(jobs: Jobs) -> Iterator[Job]:

@@ -20,7 +20,7 @@ from lutcore.verif.mutate_jobs import Job, altered_job
 from lutcore.verif.mutate_nests import longest_job, nest_jobs
 from lutcore.verif.mutate_scenarios import check_reset_values
 from lutcore.verif.mutate_slots import late_scales
-from lutcore.verif.mutate_stop_jobs import full_job, stop_jobs, unloaded_jobs
+from lutcore.verif.mutate_stop_jobs import full_job, stop_jobs, unloaded_jobs, waiting_jobs
 
 __all__ = ["SCENARIOS"]
 
@@ -107,6 +107,14 @@ def _stops(bench: Bench) -> None:
                 host.write("CONTROL", RESET)
                 host.expect_status([])
             host.run(good[index % 2])
+
+
+@scenario(SCENARIOS, "waiting")
+def _waiting(bench: Bench) -> None:
+    """Units that wait for each other for ever, anywhere in a program: the oldest one is named."""
+    host = bench.host(latency=1, bandwidth=2.0)
+    for job in bench.jobs.once("waiting", lambda: list(waiting_jobs(bench.jobs, 200))):
+        host.run(job)
 
 
 @scenario(SCENARIOS, "unloaded")
@@ -236,16 +244,19 @@ def _bus_errors(bench: Bench) -> None:
             host.acknowledge()
             host.run(good[burst % 2])
     # While a program is read that is as long as there are any.
-    job = bench.jobs.once("longest", lambda: longest_job(bench.jobs))
-    host = bench.host(latency=10)
-    host.run(job)
-    reads = bench.jobs.once("bursts of longest", lambda: host.sim.stats.read_bursts)
-    for burst in range(reads):
-        host = bench.host(latency=10, fault=("read_slverr", burst))
-        host.start(job)
-        host.wait(f"an error at burst {burst} of a long program")
-        host.expect_status([Status.ERROR], Cause.READ_ERROR, None)
-        host.acknowledge()
+    for late in (False, True):
+        name = f"longest, {late=}"
+        job = bench.jobs.once(name, lambda late=late: longest_job(bench.jobs, late=late))
+        host = bench.host(latency=10)
+        host.run(job)
+        stats = host.sim.stats
+        reads = bench.jobs.once(f"bursts of {name}", lambda stats=stats: stats.read_bursts)
+        for burst in range(reads):
+            host = bench.host(latency=10, fault=("read_slverr", burst))
+            host.start(job)
+            host.wait(f"an error at burst {burst} of a long program")
+            host.expect_status([Status.ERROR], Cause.READ_ERROR, None)
+            host.acknowledge()
 
 
 @scenario(SCENARIOS, "resets")
