@@ -385,9 +385,11 @@ class Engine(wiring.Component):
         assert len(reasons) == self.error_sources
         m.d.comb += [self.errors[i].eq(reason) for i, reason in enumerate(reasons)]
 
-        # The oldest instruction that is not finished.
-        oldest = fetch.instruction
-        for unit in Unit:
+        # The oldest instruction that is not finished; what a unit is busy with is older than what
+        # FETCH waits with.
+        first, *others = Unit
+        oldest = Mux(busy[first], numbers[first], fetch.instruction)
+        for unit in others:
             older = busy[unit] & (numbers[unit] < oldest)
             oldest = Mux(older, numbers[unit], oldest)
         units = {
