@@ -34,6 +34,7 @@ __all__ = [
     "contenders",
     "score_all",
     "spec_of",
+    "usual_size",
 ]
 
 #: Quantisation groups for which the use of an array is given.
@@ -85,7 +86,7 @@ class Size:
 #: The size at which the forms of a baseline are ranked, before the best are counted at full size.
 RANKING = Size(1, 8, 32)
 
-#: The default size for each target.
+#: The default size for each target, with INT8.
 SIZES = {
     "xc7": Size(1, 16, 128),
     # Four rows fill the words of the LUT RAM, 4 bits wide, with entries of 9 bits.
@@ -94,6 +95,18 @@ SIZES = {
     # As many products as the paper's array, and columns for one weight of eight bits.
     "cells": Size(2, 32, 8),
 }
+
+
+def usual_size(target: str, workload: Workload) -> Size:
+    """The default size of a comparison.
+
+    With INT16 half of the columns on FPGAs: Yosys has 4 GB of memory here, which is not enough for
+    the largest contenders otherwise.
+    """
+    size = SIZES[target]
+    halves = workload.activation == "int16" and target in ("xc7", "ecp5")
+    return replace(size, columns=size.columns // 2) if halves else size
+
 
 # Store, form and group of the tables worth comparing. LUT RAM is 16 deep on ecp5 and 32 or 64 on
 # xc7, of which two banks take half each; iCE40 and standard cells have none.

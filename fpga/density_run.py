@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from lutcore.fpga import density, density_report
-from lutcore.fpga.density import SIZES, Contender, Score, Size, Workload
+from lutcore.fpga.density import Contender, Score, Size, Workload, usual_size
 from lutcore.hw.config import PRESETS
 from lutcore.sw.files import write_file
 from lutcore.sw.progress import progress
@@ -38,10 +38,10 @@ def run(
     plot_file: Path | None,
 ) -> None:
     """Score, print and write; see ``lutcore bench density --help``."""
-    usual = SIZES[target]
-    size_of = Size(*(new or old for new, old in zip(size, _tuple(usual), strict=True)))
     scores: list[Score] = []
     for workload in workloads:
+        usual = _tuple(usual_size(target, workload))
+        size_of = Size(*(new or old for new, old in zip(size, usual, strict=True)))
         some = list(density.contenders(workload, target, size_of))
         if not every:
             some = _ranked(some, scores, jobs, liberty)

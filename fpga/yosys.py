@@ -63,6 +63,11 @@ def run_yosys(script: str, folder: Path, what: str) -> None:
     lines = [line.strip() for line in (text or done.stderr).splitlines() if line.strip()]
     reason = next((re.sub(r"ERROR:\s*", "", line) for line in lines if "ERROR" in line), None)
     if reason is None:
-        reason = f"stopped with exit code {done.returncode} after: {(lines or ['nothing'])[-1]}"
+        told = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        reason = (
+            f"stopped with exit code {done.returncode} after: {(lines or ['nothing'])[-1]}; "
+            f"{(told or ['it says no more'])[-1]}. It has 4 GB of memory: a smaller design, such as "
+            "one of fewer columns or lanes, may do"
+        )
     message = f"cannot synthesise {what}: Yosys: {reason}"
     raise SynthesisError(message, tuple(lines[-_TAIL_LINES:]))

@@ -16,6 +16,7 @@ from lutcore.fpga.density import (
     Size,
     Workload,
     contenders,
+    usual_size,
 )
 from lutcore.fpga.density_report import as_json, best, plot, table, verdict
 from lutcore.fpga.resources import Resources
@@ -69,7 +70,7 @@ def test_table_and_json_have_every_contender(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", SIZES)
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda w: w.name)
 def test_all_kinds_take_part(target: str, workload: Workload) -> None:
-    some = list(contenders(workload, target, SIZES[target]))
+    some = list(contenders(workload, target, usual_size(target, workload)))
     letters = {c.letter for c in some}
     assert letters == ({"LUT", "a", "b"} if workload.ternary else {"LUT", "a", "b", "c", "d"})
     assert len(some) == len({(c.letter, c.name, c.dsp) for c in some})
@@ -77,6 +78,12 @@ def test_all_kinds_take_part(target: str, workload: Workload) -> None:
         if contender.config is not None:
             assert contender.config.planes == workload.bits
             assert contender.config.lanes == SIZES[target].lanes
+
+
+def test_wide_activations_have_half_of_the_columns() -> None:
+    wide, narrow = Workload(4, "int16"), Workload(4, "int8")
+    assert usual_size("xc7", wide).columns * 2 == usual_size("xc7", narrow).columns
+    assert usual_size("cells", wide) == usual_size("cells", narrow)
 
 
 def test_the_best_forms_of_each_kind_go_on() -> None:

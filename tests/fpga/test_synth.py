@@ -240,6 +240,14 @@ def test_half_a_run_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         yosys.run_yosys("", tmp_path, "top for ecp5")
 
 
+def test_what_came_to_an_end_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yosys, "_CALL", "raise MemoryError('4 GB')")
+    with pytest.raises(
+        SynthesisError, match=r"exit code 1 .* MemoryError: 4 GB\. .* fewer columns"
+    ):
+        yosys.run_yosys("", tmp_path, "top for ecp5")
+
+
 def test_printed_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     design = tmp_path / "adder.v"
     design.write_text(ADDER)
