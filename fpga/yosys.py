@@ -66,8 +66,8 @@ def run_yosys(script: str, folder: Path, what: str) -> None:
         told = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         reason = (
             f"stopped with exit code {done.returncode} after: {(lines or ['nothing'])[-1]}; "
-            f"{(told or ['it says no more'])[-1]}. It has 4 GB of memory: a smaller design, such as "
-            "one of fewer columns or lanes, may do"
+            f"{(told or ['it says no more'])[-1]}. It has 4 GB of memory: a smaller design may do, "
+            "such as one of fewer columns or lanes"
         )
     message = f"cannot synthesise {what}: Yosys: {reason}"
     raise SynthesisError(message, tuple(lines[-_TAIL_LINES:]))
