@@ -65,6 +65,7 @@ def late_or_long(jobs: Jobs, count: int) -> list[Job]:
             late_scales,
             _late_slots,
             _long_body,
+            _followed_body,
             _round_and_round,
             _row_tiles,
             _in_pieces,
@@ -190,11 +191,25 @@ def _long_body(jobs: Jobs, name: str) -> Job:
 
     Slots are full to the last word before the first one is read.
     """
+    return _full_slot(jobs, name, last=Unit.LDX)
+
+
+def _followed_body(jobs: Jobs, name: str) -> Job:
+    """The same, but the weights come last: they are read as they come, to the end of the slot.
+
+    Runs are long, so that SCALE does not hold up who reads them.
+    """
+    return _full_slot(jobs, name, last=Unit.LDW)
+
+
+def _full_slot(jobs: Jobs, name: str, *, last: Unit) -> Job:
     config, source = jobs.config, jobs.random(name)
     columns = config.weight_words * config.step
     # As short as the slot of the scales allows, but of whole steps.
     steps = ceil_div(config.weight_words * config.chunks, config.scale_words)
     group_size = min(config.run, steps * config.step)
+    if last == Unit.LDW:
+        group_size = max(group_size, config.run // config.step * config.step)
     lines = ceil_div(columns, group_size) * config.chunks
     layer = bare_layer(config) | {"group_size": group_size, "last_rows": 1}
     layer["offset"] = int(2 * lines <= config.scale_words)
@@ -206,13 +221,17 @@ def _long_body(jobs: Jobs, name: str) -> Job:
         ]
         for unit in (Unit.LDW, Unit.MMA, Unit.STY)
     }
+    loads = {
+        Unit.LDW: [*nests[Unit.LDW], encode(Opcode.LDW, base=0, scale_level=0, bias_level=0)],
+        Unit.LDX: [
+            whole(Unit.LDX, places(config), axis=Axis.K),
+            encode(Opcode.LDX, base=0, level=0),
+        ],
+    }
     words = [
         *free_slots(),
         encode(Opcode.LAYER, **layer),
-        *nests[Unit.LDW],
-        encode(Opcode.LDW, base=0, scale_level=0, bias_level=0),
-        whole(Unit.LDX, places(config), axis=Axis.K),
-        encode(Opcode.LDX, base=0, level=0),
+        *(word for unit in sorted(loads, key=lambda unit: unit == last) for word in loads[unit]),
         *nests[Unit.MMA],
         encode(Opcode.MMA, w_level=0, s_level=0, x_level=0, t_level=0),
         *nests[Unit.STY][:2],
