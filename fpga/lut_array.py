@@ -189,7 +189,7 @@ class _Run:
         cycle = 0
         words = self._words()
         word = next(words)
-        async for _, _, asked in ctx.tick().sample(array.buffer.enable):
+        async for _, _, asked in ctx.tick().sample(array.issue):
             cycle += 1
             if asked:
                 self.issued.append(cycle)
