@@ -100,8 +100,8 @@ SIZES = {
 def usual_size(target: str, workload: Workload) -> Size:
     """The default size of a comparison.
 
-    With INT16 half of the columns on FPGAs: Yosys has 4 GB of memory here, which is not enough for
-    the largest contenders otherwise.
+    With INT16 half of the columns on xc7 and ecp5: Yosys has 4 GB of memory here, which is not
+    enough for the largest contenders otherwise.
     """
     size = SIZES[target]
     halves = workload.activation == "int16" and target in ("xc7", "ecp5")

@@ -60,14 +60,18 @@ def run_yosys(script: str, folder: Path, what: str) -> None:
     # A log that stops in the middle is a failure too, whatever the exit code.
     if done.returncode == 0 and "End of script." in text:
         return
-    lines = [line.strip() for line in (text or done.stderr).splitlines() if line.strip()]
+    lines = _lines(text or done.stderr)
     reason = next((re.sub(r"ERROR:\s*", "", line) for line in lines if "ERROR" in line), None)
     if reason is None:
-        told = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         reason = (
             f"stopped with exit code {done.returncode} after: {(lines or ['nothing'])[-1]}; "
-            f"{(told or ['it says no more'])[-1]}. It has 4 GB of memory: a smaller design may do, "
-            "such as one of fewer columns or lanes"
+            f"{(_lines(done.stderr) or ['it says no more'])[-1]}. It has 4 GB of memory: a smaller "
+            "design may do, such as one of fewer columns or lanes"
         )
     message = f"cannot synthesise {what}: Yosys: {reason}"
     raise SynthesisError(message, tuple(lines[-_TAIL_LINES:]))
+
+
+def _lines(text: str) -> list[str]:
+    """Lines with something in them."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
