@@ -333,7 +333,8 @@ class Engine(wiring.Component):
             busy[Unit.STY].eq(nests[Unit.STY].busy | store.active | ~self.write_idle),
             fetch.unit_busy.eq(busy),
             # A loader is active until the last beat of its last request is there.
-            fetch.all_idle.eq(~busy.any() & ~windows["store"].busy & self.bus_idle),
+            # STORE has the last words of a request for as long as it is not issued.
+            fetch.all_idle.eq(~busy.any() & self.bus_idle),
             fetch.launch.eq(self.launch),
             fetch.length.eq(self.length),
             fetch.expect.eq(self.expect),

@@ -400,8 +400,6 @@ class WeightLoader(wiring.Component):
         with m.FSM() as sink:
             with m.State("IDLE"):
                 m.d.sync += beats.eq(1)
-                scale_sink.rest(m)
-                bias_sink.rest(m)
                 with m.If(tags.r_rdy):
                     # The slots are assigned now; their readers may follow.
                     m.d.comb += [
@@ -454,6 +452,9 @@ class WeightLoader(wiring.Component):
                 with m.If(unpacker.done):
                     m.d.comb += tags.r_en.eq(1)
                     m.next = "IDLE"
+        for state, writer in (("BIAS", bias_sink), ("SCALES", scale_sink)):
+            with m.If(~sink.ongoing(state)):
+                writer.rest(m)
         m.d.comb += sinking.eq(~sink.ongoing("IDLE"))
         m.d.comb += self.active.eq(self.body.valid | tags.r_rdy)
         with m.If(sinking & self.i.valid):

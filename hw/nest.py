@@ -58,7 +58,7 @@ def loop_layout() -> data.StructLayout:
 def body_layout(address_width: int = ADDRESS_BITS) -> data.StructLayout:
     """A body; the members are those of :class:`lutcore.hw.loops.Body`.
 
-    Bit L of ``first`` and ``last`` is element L there.
+    Bit L of ``first`` and ``last`` is element L there; ``inner_r`` counts only if ``inner`` does.
     """
     return data.StructLayout(
         {
@@ -261,7 +261,11 @@ class Nest(wiring.Component):
                     extents.write.addr.eq(depth),
                     extents.write.data.eq(self.push.payload.total),
                 ]
-                m.d.sync += [level.eq(0), index.eq(0)]
+                m.d.sync += [
+                    level.eq(0),
+                    index.eq(0),
+                    address.eq(self._shorten(self.base, signed=False)),
+                ]
                 m.d.sync += [size.eq(1) for size in sizes.values()]
                 m.d.sync += [flag.eq(0) for flag in changed.values()]
                 with m.If(self.push.valid & self.push.ready):
@@ -271,7 +275,6 @@ class Nest(wiring.Component):
                         used.bit_select(depth, 1).eq(1),
                     ]
                 with m.If(self.start):
-                    m.d.sync += address.eq(self._shorten(self.base, signed=False))
                     with m.If(depth == 0):
                         m.next = "BODY"
                     with m.Else():
@@ -340,9 +343,9 @@ class Nest(wiring.Component):
             body.k_last.eq(_every(axes, Axis.K, last | ~used)),
             body.index.eq(index),
             body.inner.eq(depth),
-            body.inner_r.eq(0),
+            body.inner_r.eq(_is(axes[0], Axis.R)),
         ]
-        for number in range(LOOP_LEVELS):
+        for number in range(1, LOOP_LEVELS):
             with m.If(used[number]):
                 m.d.comb += body.inner_r.eq(_is(axes[number], Axis.R))
         return m

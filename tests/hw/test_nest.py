@@ -24,6 +24,8 @@ def end_of(body: Body) -> int:
 def expected(loops: list[Loop], base: int) -> list[dict[str, int]]:
     return [
         {name: int(getattr(body, name)) for name in FIELDS + FLAGS}
+        # A nest without loops has no axis to tell of.
+        | ({} if body.inner else {"inner_r": None})
         | {
             name: sum(bit << cut for cut, bit in enumerate(getattr(body, name)))
             for name in ("first", "last")
@@ -100,7 +102,8 @@ def run(
 
 def snapshot(ctx, dut: Nest) -> dict[str, int]:
     payload = ctx.get(dut.o.payload)
-    return {name: int(payload[name]) for name in FIELDS + FLAGS + ("first", "last")}
+    seen = {name: int(payload[name]) for name in FIELDS + FLAGS + ("first", "last")}
+    return seen if seen["inner"] else seen | {"inner_r": None}
 
 
 def short(loops: list[Loop]) -> bool:
