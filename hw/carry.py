@@ -146,7 +146,8 @@ def _carry4(m: Module, propagate: Value, generate: Value, carry_in: Value, width
     carry: Value = carry_in
     for i in range(0, width, 4):
         used = min(4, width - i)
-        carries, sums = Signal(4), Signal(4)
+        carries = Signal(4)
+        sums = Signal(4)
         m.submodules += Instance(
             "CARRY4",
             i_CI=Const(0, 1) if i == 0 else carry,

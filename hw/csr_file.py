@@ -204,7 +204,8 @@ class CsrFile(wiring.Component):
         m = Module()
         axi = self.axi
         fingerprint = self.config.fingerprint
-        enable, pending = Signal(), Signal()
+        enable = Signal()
+        pending = Signal()
         m.d.comb += self.irq.eq(enable & pending)
         m.d.sync += [self.start.eq(0), self.soft_reset.eq(0)]
 

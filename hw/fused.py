@@ -145,7 +145,8 @@ def sum3(
         return total[:width]
     # Full adders in front of the chain; the chain adds their sums and, a place up, majorities.
     length = min(width, max(map(len, operands)))
-    parity, majority = Signal(length), Signal(length)
+    parity = Signal(length)
+    majority = Signal(length)
     below = Cat(high, majority)
     table = sum((i & 15).bit_count() % 2 << i for i in range(32)) << 32
     table |= sum(((i & 7).bit_count() >= 2) << i for i in range(32))
@@ -250,7 +251,8 @@ def _xc7(m: Module, u: Term, v: Term, carry_in: Value | None, width: int, carry_
         free = i == width - 1 and not carry_out
         init, order = _lut6_2_init(u.table(i), len(u.operands), v.table(i), len(v.operands), free)
         bits = (*first, *second)
-        select, data = Signal(), Signal()
+        select = Signal()
+        data = Signal()
         m.submodules += Instance(
             "LUT6_2",
             p_INIT=Const(init, 64),
@@ -328,7 +330,8 @@ def _carry4(
     carry = carry_out = carry_in
     for i in range(0, width, 4):
         used = min(4, width - i)
-        carries, sums = Signal(4), Signal(4)
+        carries = Signal(4)
+        sums = Signal(4)
         m.submodules += Instance(
             "CARRY4",
             i_CI=_ZERO if i == 0 else carry,

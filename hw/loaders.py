@@ -283,7 +283,8 @@ class WeightLoader(wiring.Component):
         scale_lines = Signal(range(lines_most), reset_less=True)
         layout = block_tag(cfg)
         tag = Signal(layout, reset_less=True)
-        with_scales, with_bias = Signal(), Signal()
+        with_scales = Signal()
+        with_bias = Signal()
         total = Signal(range(self.longest + 1), reset_less=True)
         m.d.comb += [
             with_scales.eq(first_at(body.first, fields.scale_level)),

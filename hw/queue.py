@@ -64,8 +64,10 @@ class Queue(wiring.Component):
         m.submodules.memory = memory
         write = memory.write_port()
         read = memory.read_port(domain="sync" if self.buffered else "comb")
-        produce, consume = Signal(range(places)), Signal(range(places))
-        some, pop = Signal(), Signal()
+        produce = Signal(range(places))
+        consume = Signal(range(places))
+        some = Signal()
+        pop = Signal()
         m.d.comb += [
             # A place that is free may hold anything, and there may always be one.
             write.en.eq(1 if places > inside else self.w_rdy),

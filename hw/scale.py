@@ -10,13 +10,14 @@ are aligned in integers, so T is exact whatever the order; rounding happens once
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.buffers import read_signature
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.isa import INSTRUCTIONS, Opcode
+from lutcore.hw.queue import Queue
 from lutcore.hw.table import run_layout
 from lutcore.hw.util import State, fixed_delay, low_zeros
 
@@ -320,7 +321,9 @@ class ScaleUnit(wiring.Component):
                 ]
             with m.Else():
                 m.d.sync += first_body.eq(0)
-        row_begins, chunk_begins, plane_begins = Signal(), Signal(), Signal()
+        row_begins = Signal()
+        chunk_begins = Signal()
+        plane_begins = Signal()
         m.d.comb += [
             row_begins.eq(issue & line_last),
             chunk_begins.eq(row_begins & row_last),
@@ -388,7 +391,8 @@ class ScaleUnit(wiring.Component):
         asum_2 = Signal.like(asum_1, reset_less=True)
         addend = Signal(signed(cfg.acc_width + 2), reset_less=True)
         shifted = Signal(signed(cfg.acc_width + 2))
-        double, halve = Signal(), Signal()
+        double = Signal()
+        halve = Signal()
         implicit = ~layer.per_plane & ~layer.offset
         if cfg.symmetric:
             m.d.comb += halve.eq(~layer.per_plane)
@@ -497,8 +501,8 @@ class ScaleUnit(wiring.Component):
             tag.b_take.eq(b_take),
             tag.b_give.eq(run.b_give),
         ]
-        queue = fifo.SyncFIFO(width=layout.size, depth=2)
-        m.submodules.queue = queue
+        # No more than there are slots, as each of them is free, being filled, or with FINAL.
+        m.submodules.queue = queue = Queue(width=layout.size, depth=2, bounded=False)
         m.d.comb += [
             queue.w_en.eq(fixed_delay(m, done, DEPTH, "done")),
             queue.w_data.eq(fixed_delay(m, tag, DEPTH, "tag", reset_less=True)),

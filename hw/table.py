@@ -144,7 +144,8 @@ class TableFill(wiring.Component):
         words = Mux(ternary, TRITS, group)
         ready = Signal(init=1)
         accept = Signal()
-        full_next, may_start_next = Signal(), Signal()
+        full_next = Signal()
+        may_start_next = Signal()
         m.d.comb += [
             self.i.ready.eq(ready),
             accept.eq(self.i.valid & ready),
@@ -187,7 +188,8 @@ class TableFill(wiring.Component):
         # Fill.
         filling = Signal()
         index = Signal(range(max(2, entries)))
-        before_last, last = Signal(), Signal()
+        before_last = Signal()
+        last = Signal()
         bank = Signal()
         free = Signal(range(3), init=2)
         current = [Signal(entry, name=f"current_{t}", reset_less=True) for t in range(tables)]

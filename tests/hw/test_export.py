@@ -45,6 +45,7 @@ def test_every_word_of_a_memory_is_cleared(text: str) -> None:
 def test_nothing_that_other_tools_choke_on(text: str) -> None:
     assert not re.search(r"\\\S*\[", text), "an escaped name with an index"
     assert ".py" not in text, "the path of a source file"
+    assert "$signal" not in text, "a signal without a name"
     assert 'ram_style = "distributed"' in text
     assert str(SMALL.fingerprint) in text or f"{SMALL.fingerprint:#018x}" in text
 
