@@ -5,6 +5,7 @@ import functools
 import random
 from collections.abc import Iterator, Sequence
 
+from lutcore.hw.config import CoreConfig
 from lutcore.hw.csr import Region
 from lutcore.hw.isa import (
     PROGRAM_MAX,
@@ -24,7 +25,7 @@ from lutcore.verif.mutate_bench import Jobs
 from lutcore.verif.mutate_jobs import Job, altered_job, another_program, layer_job
 from lutcore.verif.mutate_loads import to_the_limit
 from lutcore.verif.mutate_slots import without_bias
-from lutcore.verif.mutate_words import bare_layer
+from lutcore.verif.mutate_words import bare_layer, free_slots, whole
 
 __all__ = ["full_job", "stop_jobs", "unloaded_jobs", "waiting_jobs"]
 
@@ -114,6 +115,7 @@ def stop_jobs(jobs: Jobs) -> Iterator[Job]:
 
     for name, instructions in to_the_limit(jobs.config):
         yield another(name, instructions)
+    yield another("rows within K", _rows_within_k(jobs.config))
     # Nobody takes the results, so that the units wait for each other to the first.
     yield another("no STY", [word for word in words if _unit_of(word) != Unit.STY])
 
@@ -138,6 +140,27 @@ def _another(
     like = [nothing] * (len(words) - 1) + [encode(Opcode.END)]
     long = dataclasses.replace(program, instructions=tuple(like))
     return another_program(long, x, source, name, words)
+
+
+def _rows_within_k(config: CoreConfig) -> list[int]:
+    """A sum slot for each body of MMA, of which the first does not end K.
+
+    If that were overlooked until the last row tile, there would be no activations for it.
+    """
+    loop = functools.partial(encode, Opcode.LOOP, unit=Unit.MMA, auto=0, stride=0)
+    return [
+        *free_slots(),
+        encode(Opcode.LAYER, **bare_layer(config)),
+        whole(Unit.LDX, config.step, axis=Axis.K),
+        encode(Opcode.LDX, base=0, level=0),
+        whole(Unit.LDW, config.step, axis=Axis.K),
+        encode(Opcode.LDW, base=0, scale_level=0, bias_level=0),
+        loop(axis=Axis.K, total=2 * config.step, step=config.step),
+        loop(axis=Axis.R, total=2, step=1),
+        encode(Opcode.MMA, w_level=0, s_level=0, x_level=2, t_level=2),
+        encode(Opcode.STY, base=0),
+        encode(Opcode.END),
+    ]
 
 
 def waiting_jobs(jobs: Jobs, count: int) -> Iterator[Job]:
