@@ -82,6 +82,9 @@ class Host:
         self.sim = RtlSim(model, memory, select=select, trace=True, aged=aged, **simulator)
         # What the units' counters of an old core begin with.
         self._age = (1 << COUNTER_BITS) - (1 << YOUNG) if aged and model.ages else 0
+        # Cycles from the write that starts to the first one that counts, and from the last one to
+        # the interrupt of a program that ends well; once there has been one.
+        self._lead: int | None = None
         self._waits = 0
         self._facts = 0
         self.timing: list[Any] = []
@@ -275,6 +278,11 @@ class Host:
         # The clock counts from the write that starts, in every core alike.
         if self._ended:
             self.same("how CYCLES differs from the clock", self._ended - self._started - cycles)
+            if job.good:
+                self._lead = self._ended - self._started - cycles
+            elif counters and self._lead is not None:
+                # The interrupt comes only when the bus is silent, a while after the last cycle.
+                self.check_counters(self._started + self._lead + cycles)
         self.timing.append(cycles)
 
     def check_refused(self, job: Job) -> None:
@@ -291,7 +299,11 @@ class Host:
         self.check(name, self.read_wide(name), self._age + count)
 
     def check_counters(self, ended: int) -> None:
-        """The counters against the recorded states of the units; needs the cycle of the end."""
+        """The counters against the recorded states of the units.
+
+        Needs the cycle of the end, or that in which it would have been if the program had not been
+        stopped.
+        """
         cycles = self.read_wide("CYCLES")
         if self._age:
             cycles %= 1 << YOUNG

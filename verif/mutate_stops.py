@@ -102,7 +102,7 @@ def _stops(bench: Bench) -> None:
     for latency in (4, 30):
         host = bench.host(latency=latency)
         for index, job in enumerate(bench.jobs.once("stops", lambda: list(stop_jobs(bench.jobs)))):
-            host.run(job)
+            host.run(job, counters=True)
             if (index + latency) % 2:
                 host.write("CONTROL", RESET)
                 host.expect_status([])
@@ -124,7 +124,7 @@ def _unloaded(bench: Bench) -> None:
     host = bench.host(latency=4)
     for job in bench.jobs.once("unloaded", lambda: list(unloaded_jobs(bench.jobs))):
         host.run(before)
-        host.run(job)
+        host.run(job, counters=True)
         if "without LDW" in job.name:
             host.check("LOOKUPS without weights", host.read_wide("LOOKUPS"), 0)
 
