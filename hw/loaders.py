@@ -453,6 +453,7 @@ class WeightLoader(wiring.Component):
                 with m.If(unpacker.done):
                     m.d.comb += tags.r_en.eq(1)
                     m.next = "IDLE"
+        # Nobody looks at their counters in any other state, so no further condition is needed.
         for state, writer in (("BIAS", bias_sink), ("SCALES", scale_sink)):
             with m.If(~sink.ongoing(state)):
                 writer.rest(m)

@@ -11,7 +11,6 @@ from typing import Any
 from amaranth.hdl import Fragment, Signal, Value
 from amaranth.lib import wiring
 
-from lutcore.hw import scale
 from lutcore.hw.config import CoreConfig
 from lutcore.verif.prove_model import Break, Model, Property, streams_of
 
@@ -131,17 +130,19 @@ def _table(model: Model, dut: Any) -> None:
 def _scale(model: Model, dut: Any) -> None:
     # A sum slot is free, being filled, on its way, in the queue, or read by FINAL: so that the
     # queue, which trusts its writer, is never overrun.
-    free, begins, ends = model.probe("dut.t_free", 2), *map(model.probe, ("dut.begin", "dut.done"))
-    running = model.probe("dut.running")
-    on_the_way = [model.probe(f"dut.done_{stage + 1}") for stage in range(scale.DEPTH)]
+    from lutcore.hw.scale import DEPTH
+
+    free = model.probe("dut.t_free", 2)
+    begins, ends, running = map(model.probe, ("dut.begin", "dut.done", "dut.running"))
+    on_the_way = [model.probe(f"dut.done_{stage + 1}") for stage in range(DEPTH)]
     produce, consume = (model.probe(f"dut.queue.{n}", 2) for n in ("produce", "consume"))
-    filling, read = Signal(), Signal(2)
+    filling = Signal()
+    read = Signal(2)
     tag, taken = dut.i.payload.tag, dut.o.valid & dut.o.ready
-    with model.m.If(begins):
-        model.m.d.sync += filling.eq(1)
-    with model.m.If(ends):
-        model.m.d.sync += filling.eq(0)
-    model.m.d.sync += read.eq(read + taken - dut.freed)
+    model.m.d.sync += [
+        filling.eq((filling | begins) & ~ends),
+        read.eq(read + taken - dut.freed),
+    ]
     # A slot is taken by the first run of a body, and given by the last; FINAL frees what it has.
     model.given(~dut.i.valid | running | (tag.t_take == ~filling))
     model.given(~dut.freed | (read != 0))
