@@ -7,9 +7,11 @@ import numpy as np
 
 from lutcore.sim.golden import golden
 from lutcore.sw.compile import compile_layer
+from lutcore.sw.program import Program
 from lutcore.verif import env
 from lutcore.verif.core_bench import CoreBench
 from lutcore.verif.extremes import extreme_cases
+from lutcore.verif.late_biases import biased_block, with_late_biases
 from lutcore.verif.layer_coverage import cover_case, cover_result
 from lutcore.verif.layers import Case, draw_case, kinds_of
 from lutcore.verif.resets import reset_at
@@ -33,9 +35,9 @@ class LayerBench(CoreBench):
         """A random layer."""
         return draw_case(self.random, self.numbers, self.config, **wanted)
 
-    def prepare(self, case: Case) -> np.ndarray:
-        """Compile a layer and place it; returns the results to expect."""
-        program = compile_layer(case.layer, self.config, case.rows)
+    def prepare(self, case: Case, program: Program | None = None) -> np.ndarray:
+        """Compile a layer, unless that was done, and place it; returns the results to expect."""
+        program = program or compile_layer(case.layer, self.config, case.rows)
         self.place(program, case.q, case.scale)
         cover_case(case, program)
         return golden(case.layer, case.q, case.scale)
@@ -83,6 +85,18 @@ async def many_blocks(dut):
         group_size = k if turn % 2 else max(1, k // 5)
         bench.behave(Stalls.draw(bench.random))
         await bench.check(bench.draw(kind=("affine", bits), shape=(n, k, group_size)))
+
+
+@cocotb.test(**TIMEOUT)
+async def late_biases(dut):
+    """Results come one by one, at the pace of their biases, and slower than memory takes them."""
+    bench = await LayerBench.begin(dut, "late_biases")
+    for turn in range(2 * env.settings().effort):
+        tiles = bench.config.tiles if turn % 2 == 0 else bench.random.randint(1, 3)
+        case, program = biased_block(bench.random, bench.numbers, bench.config, tiles)
+        expected = bench.prepare(case, with_late_biases(program))
+        bench.behave(Stalls({"m_r": bench.random.uniform(0.5, 0.9)}, latency=(0, 60)))
+        await bench.run_good(expected)
 
 
 @cocotb.test(**TIMEOUT)

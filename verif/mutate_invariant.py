@@ -24,10 +24,10 @@ __all__ = ["Miter", "find_invariant", "never_differ"]
 #: Seconds for one question to the solver.
 _TIMEOUT = 60
 #: Questions that are asked, and registers that may differ, before it is given up.
-_QUESTIONS, _REGISTERS = 20, 60
+_QUESTIONS, _REGISTERS = 40, 60
 #: States that answer a question: each refutes claims of its own.
-_STATES = 12
-#: Widest registers of which each value is a condition, and of which each bit is one.
+_STATES = 24
+#: Widest registers of which each value is a condition, and of which each bit is one for others.
 _NARROW, _WIDE = 4, 24
 #: Outputs that count only while the valid of their channel is 1.
 _CHANNEL = re.compile(r"^(m_axi_ar|m_axi_aw|m_axi_w|s_axi_b|s_axi_r)(?!eady|valid)")
@@ -98,18 +98,24 @@ class Miter:
         register = self.differing.setdefault(cell, _Register(self.widths[cell]))
         register.bits |= bits
         self._stale = True
-        register.conditions = list(self._conditions())
-        register.kept = [True] * len(register.conditions)
+        # What was refuted while fewer bits might differ stays so: the state that did is still one.
+        before = dict(zip(register.conditions, register.kept, strict=True))
+        register.conditions = list(self._conditions(cell))
+        register.kept = [before.get(condition, True) for condition in register.conditions]
 
-    def _conditions(self) -> Iterator[tuple[str, int, int]]:
+    def _conditions(self, cell: str) -> Iterator[tuple[str, int, int]]:
+        """What may say whether the differing bits of a register count."""
+        register = self.differing[cell]
         for other, width in self.widths.items():
             if width <= _NARROW:
                 for value in range(1 << width):
                     yield other, -1, value
-            elif width <= _WIDE:
+            elif width <= _WIDE or other == cell:
+                # Fields of one register lie side by side, however many they are.
                 for bit in range(width):
-                    yield other, bit, 0
-                    yield other, bit, 1
+                    if other != cell or bit not in register.bits:
+                        yield other, bit, 0
+                        yield other, bit, 1
 
     def write(self) -> None:
         """Write ``miter.il``: port `ok` is 1 if all claims hold, `given` if all are assumed to."""
@@ -304,7 +310,8 @@ def _search(miter: Miter) -> bool:
         if failing is None:
             return True
         moved = False
-        for (kind, name), wrong in failing.items():
+        # Conditions first: they are counted as they were when it was asked.
+        for (kind, name), wrong in sorted(failing.items()):
             if not wrong:
                 continue
             if kind == "out":

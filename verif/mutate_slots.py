@@ -9,13 +9,14 @@ from lutcore.hw.config import ceil_div
 from lutcore.hw.isa import Axis, Opcode, Token, Unit, decode, encode
 from lutcore.sw.blocks import BlockFormat
 from lutcore.sw.compile import compile_layer
+from lutcore.verif.late_biases import with_late_biases
 from lutcore.verif.layers import draw_case
 from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
 from lutcore.verif.mutate_jobs import Job, altered_job, another_program, ending_well
 from lutcore.verif.mutate_words import (
     LOOPS,
     bare_layer,
-    biased_block,
+    biased_program,
     free_slots,
     places,
     plain_data,
@@ -43,7 +44,7 @@ def _slots(bench: Bench) -> None:
 def without_bias(jobs: Jobs) -> Job:
     """All but the biases of a layer of one block is loaded: FINAL waits for them for ever."""
     source = jobs.random("no bias")
-    program, x = biased_block(jobs, "no bias", source)
+    program, x = biased_program(jobs, "no bias", source)
     words: list[int] = []
     for word in program.instructions:
         instruction, fields = decode(word)
@@ -78,39 +79,12 @@ def late_or_long(jobs: Jobs, count: int) -> list[Job]:
 
 
 def _late_bias(jobs: Jobs, name: str) -> Job:
-    """A layer of one block whose biases come, with a second load, while FINAL waits for them.
-
-    The codes come a second time, too, and into the same slot, the only one that is free: not before
-    they have been read.
-    """
+    """A layer of one block whose biases come, with a second load, while FINAL waits for them."""
     source = jobs.random(name)
     # As many as there is room for, of which FINAL takes one after the other; or a few.
     tiles = source.choice([1, jobs.config.tiles])
-    program, x = biased_block(jobs, name, source, tiles)
-    load: list[int] = []
-    words: list[int] = []
-    for word in program.instructions:
-        instruction, fields = decode(word)
-        unit = fields["unit"] if instruction.opcode == Opcode.LOOP else None
-        if instruction.opcode == Opcode.TOKEN:
-            words.append(encode(Opcode.TOKEN, **fields | {"count": 1}))
-        elif instruction.opcode == Opcode.LAYER:
-            with_bias = word
-            words.append(encode(Opcode.LAYER, **fields | {"bias": 0}))
-        elif unit == Unit.LDW:
-            load.append(word)
-            words.append(word)
-        elif instruction.opcode == Opcode.LDW:
-            load.append(word)
-            # Behind the biases; and LAYER waits for it.
-            behind = fields["base"] + 4 * program.n
-            words += [encode(Opcode.LDW, **fields | {"base": behind}), with_bias]
-        elif instruction.opcode == Opcode.END:
-            words += [*load, word]
-        else:
-            words.append(word)
-    late = dataclasses.replace(program, instructions=tuple(words))
-    return ending_well(altered_job(late, x, source, name))
+    program, x = biased_program(jobs, name, source, tiles)
+    return ending_well(altered_job(with_late_biases(program), x, source, name))
 
 
 def late_scales(jobs: Jobs, name: str) -> Job:

@@ -7,15 +7,16 @@ import random
 import numpy as np
 
 from lutcore.hw.config import COLUMNS_MAX, CoreConfig
-from lutcore.hw.isa import Axis, Opcode, Token, Unit, decode, encode
+from lutcore.hw.isa import Axis, Opcode, Token, Unit, encode
 from lutcore.sw.compile import Program, compile_layer
+from lutcore.verif.late_biases import biased_block
 from lutcore.verif.layers import draw_case
 from lutcore.verif.mutate_bench import Jobs
 
 __all__ = [
     "LOOPS",
     "bare_layer",
-    "biased_block",
+    "biased_program",
     "free_slots",
     "places",
     "plain_data",
@@ -77,25 +78,9 @@ def places(config: CoreConfig) -> int:
     return config.x_slot_words * config.x_items
 
 
-def biased_block(
+def biased_program(
     jobs: Jobs, name: str, source: random.Random, tiles: int = 1
 ) -> tuple[Program, bytes]:
-    """A program of one block and one row tile, with biases, and its activations.
-
-    The block has as many tiles, or a half of them, or a fourth, as the compiler sees fit.
-    """
-    config, numbers = jobs.config, jobs.numbers(name)
-    channels = tiles * config.lanes
-    case = draw_case(source, numbers, config, kind=("affine", 1), shape=(channels, 8, 8))
-    bias = numbers.standard_normal(channels).astype(np.float32)
-    # Sums of the size of the biases, so that these count.
-    layer = dataclasses.replace(
-        case.layer, bias=bias, offsets=None, scales=np.ones_like(case.layer.scales)
-    )
-    # More row tiles need more slots of sums than there are while FINAL waits for biases.
-    q, scale = case.q[: config.rows], np.full_like(case.scale, 0.01)[: config.rows]
-    program = compile_layer(layer, config, len(q))
-    loops = [fields for word in program.instructions for _, fields in [decode(word)]]
-    if any(loop.get("unit") == Unit.LDW and loop["total"] > loop["step"] for loop in loops):
-        return biased_block(jobs, name, source, tiles // 2)
-    return program, program.pack_x(q, scale)
+    """The program of a biased block, and its activations."""
+    case, program = biased_block(source, jobs.numbers(name), jobs.config, tiles)
+    return program, program.pack_x(case.q, case.scale)

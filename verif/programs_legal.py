@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lutcore.hw.config import CoreConfig, ceil_div
+from lutcore.hw.config import SLOTS, CoreConfig, ceil_div
 from lutcore.hw.csr import Region
 from lutcore.hw.isa import LOOP_LEVELS, PROGRAM_MAX, Axis, Opcode, Token, Unit, encode
 from lutcore.hw.loops import Loop, walk
@@ -25,6 +25,8 @@ __all__ = ["legal_case"]
 #: Lookups and beats of a program at most, to keep its simulation short.
 _LOOKUPS, _BEATS = 4_000, 6_000
 _BODIES = 60
+#: Share of drafts whose last layer, if it has biases, gets them late.
+_LATE = 0.5
 #: Instructions of one load at most.
 _INSTRUCTIONS = 4
 
@@ -71,11 +73,12 @@ def _place(config: CoreConfig, words: list[int], rng: random.Random) -> Case | N
 
 @dataclass
 class _Draft:
-    """One layer, or one more MMA in a layer."""
+    """One layer, or one more MMA in a layer; with `one_block`, of all weights in one load."""
 
     config: CoreConfig
     layer: Layer
     rng: random.Random
+    one_block: bool = False
 
     def __post_init__(self) -> None:
         self.form = self.layer.format
@@ -133,10 +136,14 @@ class _Draft:
             # More scales than weights: what else lies in their blocks is not taken.
             self.w_level = rng.randint(0, count)
             self.s_level = rng.choice([count, rng.randint(self.w_level, count)])
+        if self.one_block:
+            self.w_level = self.s_level = 0
         self.x_level = rng.choice([0, self.outer, count, rng.randint(0, count)])
         self._draw_strides()
         bodies = list(walk(self.loops))
         if len(bodies) > _BODIES:
+            raise _Unfit
+        if self.one_block and sum(body.first[self.t_level] for body in bodies) > SLOTS:
             raise _Unfit
         self.x_slots = sum(body.first[self.x_level] for body in bodies)
         self.x_need = max(
@@ -283,19 +290,26 @@ def _words(unit: Unit, loops: Sequence[Loop]) -> list[int]:
 
 
 def _draft(config: CoreConfig, rng: random.Random) -> list[int]:
+    layers, late = rng.choice([1, 1, 2, 3]), rng.random() < _LATE
+    free = {name: rng.choice([1, 2, 2, 2]) for name in "WSXB"}
+    if late:
+        # A load that comes twice goes to the same slots: not before they have been read.
+        free |= {"W": 1, "S": 1}
     tokens = [
-        encode(Opcode.TOKEN, counter=Token[f"{name}_FREE"], count=rng.choice([1, 2, 2, 2]))
-        for name in "WSXB"
+        encode(Opcode.TOKEN, counter=Token[f"{name}_FREE"], count=count)
+        for name, count in free.items()
     ]
     rng.shuffle(tokens)
     words: list[int] = []
     layer = None
-    for number in range(rng.choice([1, 1, 2, 3])):
+    for number in range(layers):
         if layer is None or rng.random() < 0.7:
             fields = _layer_fields(config, rng)
             layer = Layer.of(config, fields)
             words.append(encode(Opcode.LAYER, **fields))
-        draft = _Draft(config, layer, rng)
+        # Nobody reads the rest of what late biases come with, so no other layer can follow.
+        again = number == layers - 1 and layer.bias and late
+        draft = _Draft(config, layer, rng, one_block=again)
         parts = [draft.ldx(), draft.ldw(), draft.mma(), draft.sty()]
         parts += [_empty(rng) for _ in range(rng.choice([0, 0, 0, 1, 2]))]
         rng.shuffle(parts)
@@ -303,6 +317,8 @@ def _draft(config: CoreConfig, rng: random.Random) -> list[int]:
             at = rng.randint(0, 1)
             words[at:at] = tokens
         first = len(words)
+        if again:
+            words += _late_biases(draft, fields)
         words += _interleaved(parts, rng) if rng.random() < 0.5 else [w for p in parts for w in p]
         if number and rng.random() < 0.2:
             # Activations ahead of their layer.
@@ -313,6 +329,18 @@ def _draft(config: CoreConfig, rng: random.Random) -> list[int]:
         nothing = encode(Opcode.TOKEN, counter=rng.choice(list(Token)), count=0)
         words.insert(rng.randint(0, len(words)), nothing)
     return [*words, encode(Opcode.END)]
+
+
+def _late_biases(draft: _Draft, fields: dict[str, int]) -> list[int]:
+    """Weights and scales are there before their layer begins, of which the load brings the biases.
+
+    So FINAL waits for these, word by word, and STORE for it.
+    """
+    return [
+        encode(Opcode.LAYER, **fields | {"bias": 0}),
+        *draft.ldw(),
+        encode(Opcode.LAYER, **fields),
+    ]
 
 
 def _unread(config: CoreConfig, rng: random.Random) -> list[int]:
