@@ -308,6 +308,9 @@ class StoreUnit(wiring.Component):
         place = Signal(range(groups), reset_less=True)
         beat = Signal(data.ArrayLayout(32, results), reset_less=True)
         strobe = Signal(results)
+        # A beat of one group has its first result for certain.
+        certain = groups == 1
+        stored = Cat(Const(1, certain), strobe[certain:])
         full = Signal()
         take = Signal()
         ends = behind < cfg.final_lanes
@@ -319,7 +322,7 @@ class StoreUnit(wiring.Component):
             tiles.eq(body.n),
             self.o.valid.eq(full),
             self.o.payload.data.eq(beat),
-            self.o.payload.strobe.eq(Cat(bit.replicate(4) for bit in strobe)),
+            self.o.payload.strobe.eq(Cat(bit.replicate(4) for bit in stored)),
             self.command.payload.offset.eq(address),
             self.command.payload.length.eq(last_channel + 1),
             self.i.ready.eq(gathering & (~full | self.o.ready)),
@@ -362,15 +365,16 @@ class StoreUnit(wiring.Component):
 
         # Groups gather in a beat, which leaves when it is full or the row ends.
         with m.If(full & self.o.ready):
-            m.d.sync += [full.eq(0), strobe.eq(0)]
+            m.d.sync += full.eq(0)
+            if groups > 1:
+                m.d.sync += strobe.eq(0)
         with m.If(take):
             for index in range(results):
                 group, element = divmod(index, cfg.final_lanes)
                 with m.If(place == group):
-                    m.d.sync += [
-                        beat[index].eq(self.i.payload[element]),
-                        strobe[index].eq(behind >= element),
-                    ]
+                    m.d.sync += beat[index].eq(self.i.payload[element])
+                    if index >= certain:
+                        m.d.sync += strobe[index].eq(behind >= element)
             m.d.sync += behind.eq(behind - cfg.final_lanes)
             with m.If(ends | (place == groups - 1)):
                 m.d.sync += [full.eq(1), place.eq(0)]

@@ -231,10 +231,13 @@ class ScaleUnit(wiring.Component):
         even = low_zeros(cfg.tile_sums)
         body_base = Signal(self.sum_address + 1 - even, reset_less=True)
         tile_base = Signal.like(body_base, reset_less=True)
-        # So do chunks, at multiples of their rows.
+        # So do chunks, at multiples of their rows; where those are a power of two, the next bits
+        # are the chunk's own.
         even_chunk = low_zeros(cfg.rows)
-        chunk_above = Signal(self.sum_address + 1 - even_chunk, reset_less=True)
-        chunk_base = Cat(Const(0, even_chunk), chunk_above)
+        own = even - even_chunk if cfg.rows == 1 << even_chunk else 0
+        low_chunk = even_chunk + own
+        chunk_above = Signal(self.sum_address + 1 - low_chunk, reset_less=True)
+        chunk_base = Cat(Const(0, even_chunk), chunk[:own], chunk_above)
         next_base = chunk_base + cfg.rows
         row_tile = Signal(layout["row_tiles"].shape, reset_less=True)
         first_body = Signal(reset_less=True)  # sums start from zero
@@ -309,7 +312,7 @@ class ScaleUnit(wiring.Component):
                 t_slot.eq(t_slot ^ run.t_take),
                 body_base.eq(base),
                 tile_base.eq(base),
-                chunk_above.eq(Cat(Const(0, even - even_chunk), base)),
+                chunk_above.eq(Cat(Const(0, even - low_chunk), base)),
             ]
             with m.If(run.t_take):
                 m.d.sync += b_take.eq(run.b_take)
@@ -338,7 +341,7 @@ class ScaleUnit(wiring.Component):
                 row.eq(0),
                 chunk.eq(chunk + 1),
                 chunk_line.eq(chunk_line + lines),
-                chunk_above.eq(next_base[even_chunk:]),
+                chunk_above.eq(next_base[low_chunk:]),
             ]
         with m.If(plane_begins):
             m.d.sync += [
@@ -350,7 +353,7 @@ class ScaleUnit(wiring.Component):
             with m.If(plane_last):
                 m.d.sync += tile_base.eq(next_base[even:])
             with m.Else():
-                m.d.sync += chunk_above.eq(Cat(Const(0, even - even_chunk), tile_base))
+                m.d.sync += chunk_above.eq(Cat(Const(0, even - low_chunk), tile_base))
         with m.If(self.i.ready):
             m.d.sync += running.eq(0)
         sum_word = Signal(self.sum_address + 1)
