@@ -29,8 +29,6 @@ class Outcome:
         It did not run, because the configuration has nothing to test there.
     figures
         Numbers worth adding up over the regression, such as cycles or programs.
-    repeat
-        Further options of ``lutcore verify`` that repeat just this test.
     """
 
     name: str
@@ -38,7 +36,6 @@ class Outcome:
     failure: str | None = None
     skipped: bool = False
     figures: dict[str, int] = field(default_factory=dict)
-    repeat: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Bench:
         What it checks, in a line.
     runs
         For a bench that is no cocotb bench: runs it, in a process of its own, on the generated core
-        or on the Verilog of a file.
+        or on the Verilog of a file, all tests or the one that is named.
     applies
         Whether there is anything to test in a configuration.
     prepare
@@ -76,7 +73,7 @@ class Bench:
     verilog: Callable[[CoreConfig], str]
     core: bool
     summary: str
-    runs: "Callable[[Settings, Path | None], list[Outcome]] | None" = None
+    runs: "Callable[[Settings, Path | None, str | None], list[Outcome]] | None" = None
     applies: Callable[[CoreConfig], bool] = lambda config: True
     prepare: Callable[[str], str] = lambda verilog: verilog
     slow: bool = False

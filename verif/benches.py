@@ -35,6 +35,12 @@ _CORE_BENCHES = (
         runs=_later("lutcore.verif.programs_bench", "runs"),
     ),
     _core(
+        "directed",
+        "directed",
+        "full slots, far blocks, stops, resets, bus errors, registers: programs made for them",
+        runs=_later("lutcore.verif.directed", "runs"),
+    ),
+    _core(
         "gates",
         "bench_gates",
         "the netlist after synthesis, against the golden model",

@@ -84,9 +84,7 @@ class Job:
             words += ["--effort", str(chosen.effort)]
         if self.rtl is not None:
             words += ["--rtl", str(self.rtl)]
-        if outcome.repeat:
-            return f"{shlex.join(words)} {outcome.repeat}"
-        if chosen.sim != "cxxrtl" and not outcome.name.startswith("("):
+        if not outcome.name.startswith("("):
             words += ["--test", outcome.name]
         return shlex.join(words)
 

@@ -10,34 +10,18 @@ from typing import Literal
 
 import numpy as np
 
-from lutcore.sim.rtl import CsrError, RtlModel, RtlProtocolError
+from lutcore.sim.rtl import RtlModel
 from lutcore.sw.errors import LutcoreError
-from lutcore.verif import (
-    mutate_far,
-    mutate_loads,
-    mutate_nests,
-    mutate_programs,
-    mutate_scenarios,
-    mutate_slots,
-    mutate_stops,
-)
+from lutcore.verif import directed, mutate_programs
+from lutcore.verif.directed_bench import Bench, Jobs, Scenario
+from lutcore.verif.directed_host import Record
+from lutcore.verif.directed_jobs import sparse_memory
 from lutcore.verif.mutants import Mutant
-from lutcore.verif.mutate_bench import Bench, Jobs, Scenario
-from lutcore.verif.mutate_host import Killed, Record
-from lutcore.verif.mutate_jobs import sparse_memory
 
 __all__ = ["SCENARIOS", "Outcome", "Regression", "Verdict"]
 
-#: In the order in which they run: what kills most comes first.
-SCENARIOS: tuple[Scenario, ...] = (
-    *mutate_scenarios.SCENARIOS,
-    *mutate_far.SCENARIOS,
-    *mutate_nests.SCENARIOS,
-    *mutate_loads.SCENARIOS,
-    *mutate_slots.SCENARIOS,
-    *mutate_stops.SCENARIOS,
-    *mutate_programs.SCENARIOS,
-)
+#: In the order in which they run: what takes longest comes last.
+SCENARIOS: tuple[Scenario, ...] = (*directed.SCENARIOS, *mutate_programs.SCENARIOS)
 
 #: ``"timing"``: all results are right, but a program takes another number of cycles than on the
 #: core without faults.
@@ -114,7 +98,7 @@ class Regression:
                 # What differs without a fault would kill every one.
                 scenario.run(again)
                 difference = again.finish()
-            except _SIGNS as error:
+            except directed.SIGNS as error:
                 raise LutcoreError(
                     f"the design without a fault fails scenario {scenario.name!r} with seed "
                     f"{jobs.seed}: {error}"
@@ -139,7 +123,7 @@ class Regression:
             try:
                 scenario.run(bench)
                 difference = bench.finish()
-            except _SIGNS as error:
+            except directed.SIGNS as error:
                 seconds = time.monotonic() - start
                 return Verdict(number, mutant, "killed", scenario.name, str(error), seconds)
             if difference and not late:
@@ -208,5 +192,3 @@ class Regression:
 
 #: Process, number and fault, start.
 _Running = tuple[BaseProcess, int, Mutant, float]
-#: What shows a fault; any other exception is an error of the regression itself.
-_SIGNS = (Killed, RtlProtocolError, CsrError)

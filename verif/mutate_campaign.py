@@ -10,9 +10,9 @@ from lutcore.hw.config import CoreConfig
 from lutcore.sim.rtl_build import build_model
 from lutcore.sim.verilog import verilog_of
 from lutcore.sw.errors import LutcoreError
+from lutcore.verif.directed_bench import Jobs, Scenario
 from lutcore.verif.mutants import GROUPS, UNITS, Mutant, Netlist, instrument, read_netlist, sample
 from lutcore.verif.mutate import SCENARIOS, Outcome, Regression, Verdict
-from lutcore.verif.mutate_bench import Jobs, Scenario
 from lutcore.verif.mutate_claims import Claims
 from lutcore.verif.mutate_proof import METHODS, prove_equivalent
 from lutcore.verif.mutate_reach import Fact

@@ -1,9 +1,7 @@
-"""Scenarios of what no compiler makes: random programs, and layers at the ends of all ranges."""
+"""Random programs as a scenario, one of those that faults go through."""
 
-from lutcore.verif.extremes import extreme_cases
-from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
-from lutcore.verif.mutate_host import Killed
-from lutcore.verif.mutate_jobs import Job, layer_job
+from lutcore.verif.directed_bench import Bench, Jobs, Scenario, scenario
+from lutcore.verif.directed_host import Killed
 from lutcore.verif.programs_bench import KINDS, case_of
 from lutcore.verif.programs_case import Case
 from lutcore.verif.programs_run import Expected, Host, compare, expected_of
@@ -16,22 +14,6 @@ SCENARIOS: list[Scenario] = []
 _PROGRAMS = 240
 #: Programs that share a core, one after the other.
 _BATCH = 8
-
-
-@scenario(SCENARIOS, "extremes")
-def _extremes(bench: Bench) -> None:
-    """Accumulators, sums and results at the ends of their ranges."""
-    host = bench.host(latency=4)
-    for job in bench.jobs.once("extremes", lambda: _extreme_jobs(bench.jobs)):
-        host.run(job)
-
-
-def _extreme_jobs(jobs: Jobs) -> list[Job]:
-    source, numbers = jobs.random("extremes"), jobs.numbers("extremes")
-    return [
-        layer_job(case, jobs.config, source, f"extreme {index}")
-        for index, case in enumerate(extreme_cases(source, numbers, jobs.config))
-    ]
 
 
 @scenario(SCENARIOS, "programs")

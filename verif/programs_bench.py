@@ -16,6 +16,7 @@ from lutcore.hw.isa import Cause
 from lutcore.sim.rtl import CsrError, RtlModel, RtlProtocolError
 from lutcore.sim.rtl_build import build_model
 from lutcore.sw.asm import format_instruction
+from lutcore.sw.errors import LutcoreError
 from lutcore.sw.files import write_file
 from lutcore.verif.bench import Outcome
 from lutcore.verif.env import Settings, cover
@@ -193,11 +194,16 @@ def model_of_file(rtl: Path, config: CoreConfig) -> RtlModel:
     return build_model(read_core(rtl, config), bus_width=config.bus_width, progress=False)
 
 
-def runs(settings: Settings, rtl: Path | None = None) -> list[Outcome]:
+def runs(settings: Settings, rtl: Path | None, test: str | None) -> list[Outcome]:
     """The bench: legal programs, then illegal ones, on the generated core or on `rtl`."""
+    names = {kind: f"{kind} programs" for kind in KINDS}
+    chosen = [kind for kind, name in names.items() if test in (None, name)]
+    if not chosen:
+        known = ", ".join(names.values())
+        raise LutcoreError(f"bench programs has no test {test}: there are {known}")
     model = None if rtl is None else model_of_file(rtl, settings.config)
     outcomes = []
-    for kind in KINDS:
+    for kind in chosen:
         started, tally = time.monotonic(), Tally()
         numbers = range(PROGRAMS * settings.effort)
         failure = run_programs(settings.config, kind, settings.seed, numbers, tally, model)
@@ -212,7 +218,7 @@ def runs(settings: Settings, rtl: Path | None = None) -> list[Outcome]:
         figures |= {f"stopped with {c.name}": n for c, n in sorted(tally.causes.items()) if c}
         figures |= {"undefined": tally.undefined, "doubtful": tally.doubtful}
         seconds = time.monotonic() - started
-        outcomes.append(Outcome(f"{kind} programs", seconds, text, figures=figures))
+        outcomes.append(Outcome(names[kind], seconds, text, figures=figures))
     return outcomes
 
 

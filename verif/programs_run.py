@@ -14,7 +14,7 @@ from lutcore.sim.rtl import RtlModel, RtlSim
 from lutcore.sw.flow_base import Order
 from lutcore.verif.programs_case import MEMORY_BYTES, STEPS, Case
 
-__all__ = ["Expected", "Host", "Seen", "compare", "expected_of", "judge"]
+__all__ = ["Expected", "Host", "Seen", "compare", "expected_of", "judge", "outcomes_of"]
 
 #: Cycles allowed to a program that ends or stops by itself: many times what any needs.
 BUDGET = 200_000
@@ -69,7 +69,7 @@ def expected_of(case: Case) -> Expected:
     reference = Iss(case.config, after, case.regions)
     result = reference.run(case.program_length, case.fingerprint, limit=STEPS)
     writes = reference.writes
-    outcomes = _outcomes(result)
+    outcomes = outcomes_of(result)
     undefined = result.undefined
     if result.faults or result.unfinished or undefined:
         for order in Order:
@@ -78,7 +78,7 @@ def expected_of(case: Case) -> Expected:
                 other = iss.run(
                     case.program_length, case.fingerprint, order=order, ahead=ahead, limit=STEPS
                 )
-                outcomes |= _outcomes(other)
+                outcomes |= outcomes_of(other)
                 writes += iss.writes
                 undefined = undefined or other.undefined
     budget = BUDGET
@@ -95,7 +95,8 @@ def _running(last: int) -> frozenset[tuple[Cause, int]]:
     return frozenset((Cause.BUDGET, number) for number in range(last + 1))
 
 
-def _outcomes(result: IssResult) -> frozenset[tuple[Cause, int]]:
+def outcomes_of(result: IssResult) -> frozenset[tuple[Cause, int]]:
+    """How a run says that the core may end: causes and instructions."""
     if result.unfinished:
         return result.faults | _running(result.reached + 1)
     return result.faults or frozenset({(Cause.NONE, 0)})

@@ -16,8 +16,12 @@ _BOTH = ("tiny", "ternary-g2", "register-full-k2-g4")
 _ONLY: dict[str, tuple[str, ...]] = {
     "faults": ("tiny", "register-full-k2-g4", "distributed-full-k4-g8"),
     "programs": ("tiny", "distributed-k5-g3", "ternary-g4-int16", "register-full-k2-g4"),
+    "directed": (
+        "tiny", "distributed-k5-g3", "ternary-g4-int16", "register-full-k2-g4",
+        "register-k3-g5", "distributed-full-k4-g8",
+    ),
     "gates": ("register-full-k2-g4",),
-}
+}  # fmt: skip
 #: How much more stimulus than in a short run.
 _EFFORT = {"core": 2, "programs": 4}
 

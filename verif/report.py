@@ -39,7 +39,8 @@ def print_report(
     """
     console = Console(highlight=False)
     console.print(_table(results))
-    console.print(_coverage(counted, holes))
+    if any(count for bins in counted.values() for count in bins.values()):
+        console.print(_coverage(counted, holes))
     for hole in holes:
         console.print(f"not covered: {hole}", markup=False, soft_wrap=True)
     for result in results:

@@ -25,7 +25,7 @@ def main(folder: Path) -> None:
     start = time.monotonic()
     try:
         run = bench.runs
-        outcomes = _run_cocotb(job, bench) if run is None else run(job.settings, job.rtl)
+        outcomes = _run_cocotb(job, bench) if run is None else run(job.settings, job.rtl, job.test)
     except LutcoreError as error:
         outcomes = [Outcome("(build)", time.monotonic() - start, failure=str(error))]
     write_outcomes(folder, outcomes)

@@ -66,13 +66,14 @@ def verify(
       lutcore verify --full --jobs 4                   # what a release has to pass
 
     Benches of units: table, lanes, accumulators, scale, dma_read, dma_write, fetch, csr; of the
-    whole core: core, faults, programs, and gates (the netlist after synthesis), which is slow and
-    runs only with --full or --unit gates.
+    whole core: core, faults, programs, directed, and gates (the netlist after synthesis), which is
+    slow and runs only with --full or --unit gates.
 
     The benches are cocotb testbenches on the generated Verilog; the whole core has an AXI4 memory
-    and an AXI4-Lite host around it. The exit status is 0 if everything has passed, 1 if something
-    has failed, 2 if it could not be run. Every failure names the seed, the configuration, the
-    cycle, the first wrong value, and the command that repeats just that test.
+    and an AXI4-Lite host around it. Programs and directed run on the compiled RTL. The exit status
+    is 0 if everything has passed, 1 if something has failed, 2 if it could not be run. Every
+    failure names the seed, the configuration, the cycle, the first wrong value, and the command
+    that repeats just that test.
 
     --rtl takes Verilog with the ports of the generated core, such as an edited file or a gate-level
     netlist; it is tested by the benches of the whole core. --full runs over many configurations,

@@ -17,6 +17,8 @@ from lutcore.sw.compile import compile_layer
 from lutcore.sw.errors import LutcoreError
 from lutcore.sw.legal import check
 from lutcore.verif import mutate_report
+from lutcore.verif.directed_bench import Bench, Jobs, Scenario
+from lutcore.verif.directed_nests import deepened, halved
 from lutcore.verif.layers import draw_case
 from lutcore.verif.mutants import (
     Mutant,
@@ -28,9 +30,7 @@ from lutcore.verif.mutants import (
     unit_of,
 )
 from lutcore.verif.mutate import Regression, Verdict
-from lutcore.verif.mutate_bench import Bench, Jobs, Scenario
 from lutcore.verif.mutate_campaign import Campaign, Request, units_of
-from lutcore.verif.mutate_nests import deepened, halved
 from lutcore.verif.mutate_pipeline import Pipeline, pipeline_of
 from lutcore.verif.mutate_proof import METHODS, prove_equivalent
 

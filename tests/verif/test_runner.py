@@ -69,6 +69,26 @@ def test_random_programs_run_on_an_edited_file(
     assert f"--count 1 --rtl {edited}" in printed
 
 
+def test_directed_scenarios_run_on_an_edited_file(
+    config: Path, edited: Path, tmp_path: Path, capsys
+) -> None:
+    options = ("--unit", "directed", "--config", config, "--rtl", edited)
+    assert verify(*options, "--test", "layers", "-o", tmp_path) == 1
+    printed = capsys.readouterr().out
+    assert re.search(r"what: +cycle \d+: byte \d+ of RESULTS is 0x[0-9a-f]{2} after", printed), (
+        printed
+    )
+    assert f"--rtl {edited} --test layers" in printed
+    assert "1 jobs, 1 tests, 1 failed" in printed
+
+
+@pytest.mark.parametrize("unit", ["core", "programs", "directed"])
+def test_a_test_that_is_not_there(unit: str, config: Path, tmp_path: Path, capsys) -> None:
+    options = ("--unit", unit, "--config", config, "--test", "nosuch", "-o", tmp_path)
+    assert verify(*options) == 1
+    assert f"bench {unit} has no test nosuch" in capsys.readouterr().out
+
+
 def test_gates_are_tested_when_they_are_asked_for(config: Path, tmp_path: Path) -> None:
     options = ("--config", config, "-o", tmp_path)
     assert verify(*options, "--unit", "gates", "--test", "polling") == 0

@@ -20,12 +20,12 @@ from lutcore.hw.isa import (
 )
 from lutcore.sw.compile import compile_layer
 from lutcore.sw.program import Program
+from lutcore.verif.directed_bench import Jobs
+from lutcore.verif.directed_jobs import Job, altered_job, another_program, layer_job
+from lutcore.verif.directed_loads import to_the_limit
+from lutcore.verif.directed_slots import without_bias
+from lutcore.verif.directed_words import bare_layer, free_slots, whole
 from lutcore.verif.layers import Case, draw_case
-from lutcore.verif.mutate_bench import Jobs
-from lutcore.verif.mutate_jobs import Job, altered_job, another_program, layer_job
-from lutcore.verif.mutate_loads import to_the_limit
-from lutcore.verif.mutate_slots import without_bias
-from lutcore.verif.mutate_words import bare_layer, free_slots, whole
 
 __all__ = ["full_job", "stop_jobs", "unloaded_jobs", "waiting_jobs"]
 

@@ -1,4 +1,4 @@
-"""Scenarios of the mutants' regression, and the jobs that they share."""
+"""Directed scenarios, the jobs that they share, and the cores that they run on."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -9,9 +9,9 @@ import numpy as np
 
 from lutcore.hw.config import CoreConfig
 from lutcore.sim.rtl import RtlModel
+from lutcore.verif.directed_host import Host, Killed, Record
+from lutcore.verif.directed_jobs import Job, layer_job
 from lutcore.verif.layers import draw_case
-from lutcore.verif.mutate_host import Host, Killed, Record
-from lutcore.verif.mutate_jobs import Job, layer_job
 
 __all__ = ["Bench", "Jobs", "Scenario", "scenario"]
 

@@ -1,4 +1,4 @@
-"""Scenario of blocks that lie far from the start of their regions."""
+"""Layers at the ends: of regions of 4 GiB, and of the ranges of numbers."""
 
 from dataclasses import replace
 
@@ -6,9 +6,10 @@ import numpy as np
 
 from lutcore.hw.csr import Region
 from lutcore.hw.isa import INSTRUCTION_BITS, Opcode, decode, encode, words_to_bytes
-from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
-from lutcore.verif.mutate_jobs import GUARD, Job
-from lutcore.verif.mutate_slots import late_scales
+from lutcore.verif.directed_bench import Bench, Jobs, Scenario, scenario
+from lutcore.verif.directed_jobs import GUARD, Job, layer_job
+from lutcore.verif.directed_slots import late_scales
+from lutcore.verif.extremes import extreme_cases
 
 __all__ = ["SCENARIOS", "far"]
 
@@ -77,3 +78,19 @@ def far(job: Job, offsets: dict[Region, int]) -> Job:
     return replace(
         job, before={**job.before, **changed}, after={**job.after, **changed}, offsets=offsets
     )
+
+
+@scenario(SCENARIOS, "extremes")
+def _extremes(bench: Bench) -> None:
+    """Accumulators, sums and results at the ends of their ranges."""
+    host = bench.host(latency=4)
+    for job in bench.jobs.once("extremes", lambda: _extreme_jobs(bench.jobs)):
+        host.run(job)
+
+
+def _extreme_jobs(jobs: Jobs) -> list[Job]:
+    source, numbers = jobs.random("extremes"), jobs.numbers("extremes")
+    return [
+        layer_job(case, jobs.config, source, f"extreme {index}")
+        for index, case in enumerate(extreme_cases(source, numbers, jobs.config))
+    ]

@@ -9,9 +9,9 @@ import numpy as np
 from lutcore.hw.config import COLUMNS_MAX, CoreConfig
 from lutcore.hw.isa import Axis, Opcode, Token, Unit, encode
 from lutcore.sw.compile import Program, compile_layer
+from lutcore.verif.directed_bench import Jobs
 from lutcore.verif.late_biases import biased_block
 from lutcore.verif.layers import draw_case
-from lutcore.verif.mutate_bench import Jobs
 
 __all__ = [
     "LOOPS",

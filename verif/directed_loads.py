@@ -7,10 +7,10 @@ from lutcore.hw.config import CoreConfig
 from lutcore.hw.isa import INSTRUCTIONS, Axis, Opcode, Unit, encode
 from lutcore.hw.loops import EXTENT_BITS
 from lutcore.sw.compile import compile_layer
+from lutcore.verif.directed_bench import Bench, Jobs, Scenario, scenario
+from lutcore.verif.directed_jobs import Job, another_program
+from lutcore.verif.directed_words import LOOPS, bare_layer, free_slots, places, whole
 from lutcore.verif.layers import draw_case
-from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
-from lutcore.verif.mutate_jobs import Job, another_program
-from lutcore.verif.mutate_words import LOOPS, bare_layer, free_slots, places, whole
 
 __all__ = ["SCENARIOS", "to_the_limit"]
 

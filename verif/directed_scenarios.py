@@ -8,10 +8,10 @@ from lutcore.hw.csr import CSRS, ID_VALUE, Control, Status
 from lutcore.hw.csr_file import MAP_VERSION
 from lutcore.hw.isa import ISA_VERSION
 from lutcore.sw.layer import Kind, QuantLayer
+from lutcore.verif.directed_bench import Bench, Scenario, every, scenario
+from lutcore.verif.directed_host import Host
+from lutcore.verif.directed_jobs import Job, layer_job
 from lutcore.verif.layers import Case
-from lutcore.verif.mutate_bench import Bench, Scenario, every, scenario
-from lutcore.verif.mutate_host import Host
-from lutcore.verif.mutate_jobs import Job, layer_job
 
 __all__ = ["SCENARIOS"]
 

@@ -13,14 +13,14 @@ from lutcore.hw.supervisor import HUNG_CYCLES
 from lutcore.sim.rtl import FaultKind
 from lutcore.sw.compile import compile_layer
 from lutcore.sw.legal import check
+from lutcore.verif.directed_bench import Bench, Jobs, Scenario, scenario
+from lutcore.verif.directed_host import RESET, Host
+from lutcore.verif.directed_jobs import Job, altered_job
+from lutcore.verif.directed_nests import longest_job, nest_jobs
+from lutcore.verif.directed_scenarios import check_reset_values
+from lutcore.verif.directed_slots import late_scales
+from lutcore.verif.directed_stop_jobs import full_job, stop_jobs, unloaded_jobs, waiting_jobs
 from lutcore.verif.layers import draw_case
-from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
-from lutcore.verif.mutate_host import RESET, Host
-from lutcore.verif.mutate_jobs import Job, altered_job
-from lutcore.verif.mutate_nests import longest_job, nest_jobs
-from lutcore.verif.mutate_scenarios import check_reset_values
-from lutcore.verif.mutate_slots import late_scales
-from lutcore.verif.mutate_stop_jobs import full_job, stop_jobs, unloaded_jobs, waiting_jobs
 
 __all__ = ["SCENARIOS"]
 

@@ -7,10 +7,10 @@ from lutcore.sim.rtl_build import build_model
 from lutcore.sim.verilog import verilog_of
 from lutcore.sw.errors import LutcoreError
 from lutcore.verif.configurations import CONFIGURATIONS
+from lutcore.verif.directed_bench import Jobs
+from lutcore.verif.directed_slots import late_or_long
 from lutcore.verif.mutate import SCENARIOS, Regression
-from lutcore.verif.mutate_bench import Jobs
 from lutcore.verif.mutate_campaign import SMALL_CORE
-from lutcore.verif.mutate_slots import late_or_long
 
 #: Random programs have tests of their own, and take longest.
 QUICK = [scenario for scenario in SCENARIOS if scenario.name != "programs"]

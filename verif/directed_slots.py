@@ -9,11 +9,9 @@ from lutcore.hw.config import ceil_div
 from lutcore.hw.isa import Axis, Opcode, Token, Unit, decode, encode
 from lutcore.sw.blocks import BlockFormat
 from lutcore.sw.compile import compile_layer
-from lutcore.verif.late_biases import with_late_biases
-from lutcore.verif.layers import draw_case
-from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
-from lutcore.verif.mutate_jobs import Job, altered_job, another_program, ending_well
-from lutcore.verif.mutate_words import (
+from lutcore.verif.directed_bench import Bench, Jobs, Scenario, scenario
+from lutcore.verif.directed_jobs import Job, altered_job, another_program, ending_well
+from lutcore.verif.directed_words import (
     LOOPS,
     bare_layer,
     biased_program,
@@ -22,6 +20,8 @@ from lutcore.verif.mutate_words import (
     plain_data,
     whole,
 )
+from lutcore.verif.late_biases import with_late_biases
+from lutcore.verif.layers import draw_case
 
 __all__ = ["SCENARIOS", "late_or_long", "late_scales", "without_bias"]
 

@@ -1,4 +1,4 @@
-"""The host of the regression: sets a core up, lets a job run, and checks all that it can see."""
+"""The host of directed scenarios: sets a core up, lets a job run, and checks what it can see."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +12,8 @@ from lutcore.hw.csr_file import COUNTER_BITS, EXTRA_COUNTERS
 from lutcore.hw.isa import INSTRUCTION_BITS, Cause
 from lutcore.hw.util import State
 from lutcore.sim.rtl import CsrError, RtlModel, RtlSim
+from lutcore.verif.directed_jobs import GUARD, Job
 from lutcore.verif.mutants import YOUNG
-from lutcore.verif.mutate_jobs import GUARD, Job
 
 __all__ = ["RESET", "Host", "Killed", "Record", "Silence"]
 
@@ -256,7 +256,7 @@ class Host:
         if job.good:
             self.expect_status([Status.DONE])
         else:
-            self.expect_status([Status.ERROR], job.cause, job.instruction)
+            self._expect_stop(job)
         if job.cause == Cause.DEADLOCK:
             self.same("the silence before the deadlock", self.silence(ended))
         self.acknowledge()
@@ -284,6 +284,16 @@ class Host:
                 # The interrupt comes only when the bus is silent, a while after the last cycle.
                 self.check_counters(self._started + self._lead + cycles)
         self.timing.append(cycles)
+
+    def _expect_stop(self, job: Job) -> None:
+        """One of the stops that a job can come to."""
+        stop = job.cause, job.instruction
+        if job.others:
+            status = self.read("STATUS")
+            seen = status >> 8 & 0xFF, status >> 16
+            self.same("cause and instruction of the stop", seen)
+            stop = next((other for other in job.others if other == seen), stop)
+        self.expect_status([Status.ERROR], *stop)
 
     def check_refused(self, job: Job) -> None:
         """A program that the decoder refuses: it was read, and nothing else has begun."""

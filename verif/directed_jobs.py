@@ -1,4 +1,4 @@
-"""What the regression of the mutants runs: programs with their data, and what has to come out.
+"""What directed scenarios run: programs with their data, and what has to come out.
 
 A job is laid out in a memory of all 40 bits of address, each region at a place of its own, so that
 every address bit counts. Expected results are the golden model's; for programs that no compiler
@@ -10,6 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 
@@ -19,9 +20,11 @@ from lutcore.hw.isa import INSTRUCTION_BITS, Cause, words_to_bytes
 from lutcore.sim.golden import golden
 from lutcore.sim.iss import Iss, IssCounts
 from lutcore.sw.compile import compile_layer
+from lutcore.sw.flow_base import Order
 from lutcore.sw.memory import MemoryMap, load
 from lutcore.sw.program import Program
 from lutcore.verif.layers import Case
+from lutcore.verif.programs_run import outcomes_of
 
 __all__ = [
     "GUARD",
@@ -66,6 +69,8 @@ class Job:
         The same at the end; without RESULTS if that depends on the moment of a stop.
     cause, instruction
         In STATUS at the end.
+    others
+        Further causes and instructions that may be there, if it depends on which unit is faster.
     undefined
         Why the results are not defined, if they are not.
     counts
@@ -86,6 +91,7 @@ class Job:
     after: Mapping[Region, np.ndarray]
     cause: Cause = Cause.NONE
     instruction: int = 0
+    others: frozenset[tuple[Cause, int]] = frozenset()
     undefined: str = ""
     counts: IssCounts = field(default_factory=IssCounts)
     written: int = 0
@@ -157,6 +163,10 @@ def altered_job(
     expect = config.fingerprint if expect is None else expect
     result = Iss(config, memory, layout.regions).run(length, expect)
     good = result.cause == Cause.NONE
+    others: frozenset[tuple[Cause, int]] = frozenset()
+    for order, ahead in product(Order, (False, True)) if not good else ():
+        iss = Iss(config, before.copy(), layout.regions)
+        others |= outcomes_of(iss.run(length, expect, order=order, ahead=ahead))
     return _placed(
         source,
         layout,
@@ -167,6 +177,7 @@ def altered_job(
         expect=expect,
         cause=result.cause,
         instruction=0 if good else result.instruction,
+        others=others - {(result.cause, result.instruction)},
         undefined=result.undefined,
         counts=result.counts,
         written=-1,

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from lutcore.hw.config import COLUMNS_MAX, ceil_div
 from lutcore.hw.isa import LOOP_LEVELS, PROGRAM_MAX, UNIT_OF, Axis, Opcode, Unit, decode, encode
 from lutcore.sw.compile import compile_layer
+from lutcore.verif.directed_bench import Bench, Jobs, Scenario, scenario
+from lutcore.verif.directed_jobs import Job, altered_job, another_program, ending_well
+from lutcore.verif.directed_words import LOOPS, bare_layer, free_slots, plain_data, whole
 from lutcore.verif.layers import draw_case
-from lutcore.verif.mutate_bench import Bench, Jobs, Scenario, scenario
-from lutcore.verif.mutate_jobs import Job, altered_job, another_program, ending_well
-from lutcore.verif.mutate_words import LOOPS, bare_layer, free_slots, plain_data, whole
 
 __all__ = ["SCENARIOS", "deepened", "halved", "innermost_tiles", "longest_job", "nest_jobs"]
 
