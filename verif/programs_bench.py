@@ -148,7 +148,8 @@ def _run(host: Host, case: Case, expected: Expected, tally: Tally) -> str:
         len(expected.outcomes) > 1 and not expected.result.unfinished
     )
     tally.undefined += bool(expected.undefined)
-    return compare(case, expected, seen, host.memory)
+    wrong = compare(case, expected, seen, host.memory)
+    return f"after {seen.cycles} cycles: {wrong}" if wrong else ""
 
 
 def _failure(case: Case, number: int, why: str, seed: int, model: RtlModel | None) -> Failure:

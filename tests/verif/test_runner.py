@@ -65,7 +65,9 @@ def test_random_programs_run_on_an_edited_file(
     options = ("--unit", "programs", "--config", config, "--rtl", edited)
     assert verify(*options, "-o", tmp_path) == 1
     printed = capsys.readouterr().out
-    assert re.search(r"legal program \d+: result \d+ is 0x[0-9a-f]{8}, expected", printed), printed
+    assert re.search(
+        r"legal program \d+: after \d+ cycles: result \d+ is 0x[0-9a-f]{8}, expected", printed
+    ), printed
     assert f"--count 1 --rtl {edited}" in printed
 
 
