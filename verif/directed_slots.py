@@ -18,6 +18,7 @@ from lutcore.verif.directed_words import (
     free_slots,
     places,
     plain_data,
+    slot_columns,
     whole,
 )
 from lutcore.verif.late_biases import with_late_biases
@@ -95,7 +96,7 @@ def late_scales(jobs: Jobs, name: str) -> Job:
     config, source = jobs.config, jobs.random(name)
     group_size = config.step
     room = places(config) - config.x_header_words
-    groups = min(6, config.weight_words, config.scale_words // 4, room // group_size)
+    groups = min(6, config.weight_words, config.scale_words // 4, max(1, room // group_size))
     columns = group_size * groups
     layer = bare_layer(config)
     form = BlockFormat(config, 1, True, False, False, group_size)
@@ -138,7 +139,7 @@ def _late_slots(jobs: Jobs, name: str) -> Job:
     form = BlockFormat(config, 1, True, True, bool(wide), config.step)
     block = form.scale_bytes(1, columns), form.code_bytes(1, columns)
     # Blocks like these, and activations for a slot.
-    shape = (2 * config.lanes, max(2 * columns, 2 * places(config)), config.step)
+    shape = (2 * config.lanes, max(2 * columns, slot_columns(config)), config.step)
     case = draw_case(source, numbers, config, kind=("affine", 1), shape=shape)
     values = numbers.uniform(0.005, 0.015, (2, *case.layer.scales.shape)).astype(np.float16)
     layer_of_slots = dataclasses.replace(case.layer, bias=None, scales=values[0], offsets=values[1])

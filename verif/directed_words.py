@@ -20,6 +20,7 @@ __all__ = [
     "free_slots",
     "places",
     "plain_data",
+    "slot_columns",
     "whole",
 ]
 
@@ -59,7 +60,7 @@ def plain_data(
 ) -> tuple[Program, bytes]:
     """A program with a lot of data, for others that take it as it comes."""
     config, numbers = jobs.config, jobs.numbers(name)
-    columns = max(2000, config.weight_words * config.step, 2 * places(config))
+    columns = max(2000, config.weight_words * config.step, 2 * slot_columns(config))
     shape = (tiles * config.lanes, columns, 8)
     case = draw_case(source, numbers, config, kind=("affine", 1), shape=shape)
     # Of any size the sums would be infinite, which hides most of what can be wrong with them.
@@ -71,6 +72,11 @@ def plain_data(
     program = compile_layer(case.layer, config, rows)
     q, scale = (np.resize(values, (rows, *values.shape[1:])) for values in (case.q, case.scale))
     return program, program.pack_x(q, scale)
+
+
+def slot_columns(config: CoreConfig) -> int:
+    """Columns whose activations are as long, in memory, as a slot; of one row tile."""
+    return config.depth * places(config)
 
 
 def places(config: CoreConfig) -> int:

@@ -15,7 +15,11 @@ __all__ = ["biased_block", "with_late_biases"]
 
 
 def biased_block(
-    source: random.Random, numbers: np.random.Generator, config: CoreConfig, tiles: int
+    source: random.Random,
+    numbers: np.random.Generator,
+    config: CoreConfig,
+    tiles: int,
+    columns: int = 8,
 ) -> tuple[Case, Program]:
     """A layer of one block and one row tile, with biases, and its program.
 
@@ -25,9 +29,13 @@ def biased_block(
         As in :func:`lutcore.verif.layers.draw_case`.
     tiles
         Of the block, or a half of them, or a fourth, as the compiler sees fit.
+    columns
+        Of the block, or fewer if a slot has not even room for a tile of so many.
     """
     channels = tiles * config.lanes
-    case = draw_case(source, numbers, config, kind=("affine", 1), shape=(channels, 8, 8))
+    case = draw_case(
+        source, numbers, config, kind=("affine", 1), shape=(channels, columns, columns)
+    )
     bias = numbers.standard_normal(channels).astype(np.float32)
     # Sums of the size of the biases, so that these count.
     ones = np.ones_like(case.layer.scales)
@@ -37,7 +45,8 @@ def biased_block(
     program = compile_layer(layer, config, len(q))
     loops = [fields for word in program.instructions for _, fields in [decode(word)]]
     if any(loop.get("unit") == Unit.LDW and loop["total"] > loop["step"] for loop in loops):
-        return biased_block(source, numbers, config, tiles // 2)
+        smaller = (tiles // 2, columns) if tiles > 1 else (tiles, columns // 2)
+        return biased_block(source, numbers, config, *smaller)
     return Case(layer, q, scale, frozenset()), program
 
 
@@ -48,6 +57,7 @@ def with_late_biases(program: Program) -> Program:
     whole, last of all. As a single slot of each buffer is free, the codes come a second time when
     those that were there have been read.
     """
+    form = program.tiling.format
     load: list[int] = []
     words: list[int] = []
     for word in program.instructions:
@@ -63,7 +73,7 @@ def with_late_biases(program: Program) -> Program:
         elif instruction.opcode == Opcode.LDW:
             load.append(word)
             # Behind the biases; and LAYER waits for it.
-            behind = fields["base"] + 4 * program.n
+            behind = fields["base"] + form.padded(form.bias_bytes(program.tiling.tiles))
             words += [encode(Opcode.LDW, **fields | {"base": behind}), with_bias]
         elif instruction.opcode == Opcode.END:
             words += [*load, word]
