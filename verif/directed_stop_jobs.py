@@ -128,14 +128,33 @@ def stop_jobs(jobs: Jobs) -> Iterator[Job]:
         rest = [*words[start:load], end] if full else words[start:]
         yield another(f"{token.name} given too often", [*words[:start], add, *rest])
 
+    # Every source of BOUNDS and of OPERAND, with the largest numbers that instructions have.
+    for opcode in (Opcode.LDW, Opcode.LDX, Opcode.STY):
+        fields = decode(words[at(opcode)])[1]
+        moved = encode(opcode, **fields | {"base": fields["base"] ^ 1 << 39})
+        changed_words = changed(at(opcode), moved)["words"]
+        yield another(f"{opcode.name} far away, late", changed_words, late=True)
+    for name, instructions in to_the_limit(jobs.config):
+        yield another(f"{name}, late", instructions, late=True)
+
 
 def _another(
-    program: Program, x: bytes, source: random.Random, name: str, words: Sequence[int]
+    program: Program,
+    x: bytes,
+    source: random.Random,
+    name: str,
+    words: Sequence[int],
+    *,
+    late: bool = False,
 ) -> Job:
-    """Other instructions for the same data, half of them far from the beginning of a program."""
-    room = source.choice([0, max(0, PROGRAM_MAX - len(words))])
+    """Other instructions for the same data, half of them far from the beginning of a program.
+
+    With `late`, all of them as far as can be.
+    """
+    room = max(0, PROGRAM_MAX - len(words))
     nothing = encode(Opcode.TOKEN, counter=0, count=0)
-    words = [*[nothing] * source.randint(0, room), *words]
+    before = room if late else source.randint(0, source.choice([0, room]))
+    words = [*[nothing] * before, *words]
     # What it takes the place of has room for all of its instructions before the weights.
     like = [nothing] * (len(words) - 1) + [encode(Opcode.END)]
     long = dataclasses.replace(program, instructions=tuple(like))
