@@ -6,11 +6,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from lutcore.fpga.cache import Kept
 from lutcore.fpga.liberty import Liberty, default_liberty
 from lutcore.fpga.resources import Resources
 from lutcore.fpga.timing import abc_delay, opensta_delay, opensta_version
 from lutcore.fpga.yosys import SynthesisError, run_yosys, yosys_version
+from lutcore.sw.cache import Kept
 
 __all__ = ["synthesise_cells"]
 
@@ -74,7 +74,8 @@ def synthesise_cells(
     script = _FLOW.format(top=top, constraints="-constr abc.sdc" if library.driver else "")
     sta = opensta_version()
     decisive = (verilog, top, script, yosys_version(), sta or "", library.data)
-    kept = Kept("synth", *decisive, sources=("cells.py", "liberty.py", "timing.py"))
+    sources = ("lutcore.fpga.cells", "lutcore.fpga.liberty", "lutcore.fpga.timing")
+    kept = Kept("synth", *decisive, sources=sources)
     found = kept.read()
     if found is None:
         if report is not None:

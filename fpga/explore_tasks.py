@@ -1,12 +1,9 @@
 """The pieces of work of a sweep: each runs anywhere, and its result is kept."""
 
-import hashlib
 import json
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +11,11 @@ from amaranth.hdl import UnusedElaboratable
 
 from lutcore.fpga import area
 from lutcore.fpga.area import Area, Design
-from lutcore.fpga.cache import Kept
 from lutcore.fpga.workload import WorkItem
 from lutcore.fpga.yosys import yosys_version
 from lutcore.hw.config import CoreConfig
 from lutcore.sim.cycles import estimate_cycles
+from lutcore.sw.cache import Kept, source_digest
 from lutcore.sw.errors import LutcoreError
 
 __all__ = ["AreaTask", "CyclesTask", "Task", "TaskError", "perform", "source_version"]
@@ -110,35 +107,45 @@ class CyclesTask(Task):
         return Kept("explore", "cycles", text, source_version("cycles"))
 
 
-#: Sources that decide the results of each kind of task.
+#: Modules and packages that decide the results of each kind of task.
 _SOURCES = {
-    "area": {
-        "lutcore.hw": "*.py",
-        "lutcore.fpga": "area*.py synth.py resources.py sites.py yosys.py cells.py liberty.py "
-        "timing.py",
-    },
-    "cycles": {
-        "lutcore.hw": "*.py",
-        "lutcore.sim": "cycles*.py",
-        "lutcore.sw": "blocks.py compile.py memory.py pack.py program.py tiling.py",
-    },
+    "area": (
+        "lutcore.hw",
+        "lutcore.fpga.area",
+        "lutcore.fpga.area_units",
+        "lutcore.fpga.synth",
+        "lutcore.fpga.resources",
+        "lutcore.fpga.sites",
+        "lutcore.fpga.yosys",
+        "lutcore.fpga.cells",
+        "lutcore.fpga.liberty",
+        "lutcore.fpga.timing",
+    ),
+    "cycles": (
+        "lutcore.hw",
+        "lutcore.sim.cycles",
+        "lutcore.sim.cycles_bus",
+        "lutcore.sim.cycles_chain",
+        "lutcore.sim.cycles_latencies",
+        "lutcore.sim.cycles_loads",
+        "lutcore.sim.cycles_memory",
+        "lutcore.sim.cycles_plan",
+        "lutcore.sim.cycles_results",
+        "lutcore.sim.cycles_steady",
+        "lutcore.sw.blocks",
+        "lutcore.sw.compile",
+        "lutcore.sw.memory",
+        "lutcore.sw.pack",
+        "lutcore.sw.program",
+        "lutcore.sw.tiling",
+    ),
 }
 
 
 @cache
 def source_version(kind: str) -> str:
     """Digest of the sources behind the results of ``"area"`` or ``"cycles"``."""
-    digest = hashlib.sha256()
-    for package, patterns in _SOURCES[kind].items():
-        for name, content in _sources(package, patterns.split()):
-            digest.update(f"{package} {name} {len(content)} ".encode() + content)
-    return digest.hexdigest()
-
-
-def _sources(package: str, patterns: list[str]) -> Iterator[tuple[str, bytes]]:
-    for source in sorted(files(package).iterdir(), key=lambda entry: entry.name):
-        if any(Path(source.name).match(pattern) for pattern in patterns):
-            yield source.name, source.read_bytes()
+    return source_digest(*_SOURCES[kind])
 
 
 def perform(task: Task, version: tuple[str, str] | None = None) -> dict[str, Any]:

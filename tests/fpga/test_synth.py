@@ -196,14 +196,10 @@ def test_another_yosys_is_another_result(
 
 
 def test_changed_counting_is_another_result(
-    runs: list[str], empty: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    runs: list[str], empty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synthesise("// 1", "top", "ecp5")
-    sources = tmp_path / "sources"
-    sources.mkdir()
-    for name in ("synth.py", "resources.py", "sites.py"):
-        (sources / name).write_text("changed\n")
-    monkeypatch.setattr("lutcore.fpga.cache.files", lambda _: sources)
+    monkeypatch.setattr("lutcore.sw.cache.source_digest", lambda *names: f"changed {names}")
     synthesise("// 1", "top", "ecp5")
     assert len(runs) == 2
 

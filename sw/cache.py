@@ -1,15 +1,56 @@
-"""Results of tools, kept by what they were made from."""
+"""The cache folder: what is fetched, built or measured once, kept by all that it was made from."""
 
 import hashlib
 import json
-from importlib.resources import files
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lutcore.sw.files import OutputError, write_file
-from lutcore.sw.smollm2 import cache_folder
+import platformdirs
 
-__all__ = ["Kept"]
+from lutcore.sw.files import OutputError, write_file
+
+__all__ = ["Kept", "cache_folder", "source_digest"]
+
+
+def cache_folder() -> Path:
+    """The folder for what is fetched or built once: ``$LUTCORE_CACHE`` or the user's own."""
+    chosen = os.environ.get("LUTCORE_CACHE")
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("lutcore"))
+
+
+def source_digest(*names: str) -> str:
+    """Digest of Python sources.
+
+    Parameters
+    ----------
+    *names
+        Modules, and packages with all that lies below them, as in ``"lutcore.hw"``.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits. They change with the text, the name and the place of every file.
+    """
+    digest = hashlib.sha256()
+    for name in names:
+        for place, content in _sources(name):
+            digest.update(f"{name} {place} {len(content)} ".encode() + content)
+    return digest.hexdigest()
+
+
+def _sources(name: str) -> Iterator[tuple[str, bytes]]:
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"no sources of {name}: there is no such module")
+    origin = Path(spec.origin)
+    if spec.submodule_search_locations is None:
+        yield "", origin.read_bytes()
+        return
+    for file in sorted(origin.parent.rglob("*.py")):
+        yield file.relative_to(origin.parent).as_posix(), file.read_bytes()
 
 
 class Kept:
@@ -22,13 +63,13 @@ class Kept:
     *parts
         All that decides the result: texts and bytes.
     sources
-        Files of this package that make the result of it; they decide too.
+        Modules and packages that make the result of it, as `source_digest` takes them; they decide
+        too.
     """
 
     def __init__(self, kind: str, *parts: str | bytes, sources: tuple[str, ...] = ()) -> None:
         digest = hashlib.sha256()
-        package = files("lutcore.fpga")
-        for part in (*parts, *(package.joinpath(name).read_bytes() for name in sources)):
+        for part in (*parts, source_digest(*sources)):
             data = part.encode() if isinstance(part, str) else part
             digest.update(len(data).to_bytes(8, "little") + data)
         self.folder: Path = cache_folder() / kind
