@@ -37,7 +37,7 @@ $(DEV_STAMP): pyproject.toml $(STAMP)
 	@touch $@
 
 demo: setup
-	@$(BIN)/python -m lutcore.sw.demo $(ARGS)
+	@$(BIN)/python -m lutcore.sw.app.demo $(ARGS)
 
 test: setup
 	@$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10 $(ARGS)

@@ -4,22 +4,13 @@ from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from lutcore.hw.array import ArrayUnit
-from lutcore.hw.axi import ADDRESS_WIDTH, Axi4, Axi4Lite, forward
-from lutcore.hw.buffers import SlotBuffer
-from lutcore.hw.config import CoreConfig
-from lutcore.hw.csr import COUNTER_UNITS, Region
-from lutcore.hw.csr_file import CounterBank, CsrFile, event_bits, status_word
-from lutcore.hw.dma import (
-    REGION_ALIGNMENT,
-    REGION_BITS,
-    ReadMaster,
-    Window,
-    WriteMaster,
-    command_layout,
-)
-from lutcore.hw.fetch import Fetch
-from lutcore.hw.isa import (
+from lutcore.hw.compute.array import ArrayUnit
+from lutcore.hw.compute.final import FinalUnit
+from lutcore.hw.compute.scale import ScaleUnit
+from lutcore.hw.compute.table import TableUnit
+from lutcore.hw.contract.config import CoreConfig
+from lutcore.hw.contract.csr import COUNTER_UNITS, Region
+from lutcore.hw.contract.isa import (
     INSTRUCTIONS,
     PROGRAM_MAX,
     RESULT_ALIGNMENT,
@@ -28,13 +19,23 @@ from lutcore.hw.isa import (
     Token,
     Unit,
 )
-from lutcore.hw.loaders import ActivationLoader, WeightLoader, write_signature
-from lutcore.hw.loops import ADDRESS_BITS
-from lutcore.hw.nest import Nest
-from lutcore.hw.results import FinalUnit, StoreUnit
-from lutcore.hw.scale import ScaleUnit
-from lutcore.hw.supervisor import ErrorPort, Supervisor, TokenBank
-from lutcore.hw.table import TableUnit
+from lutcore.hw.contract.loops import ADDRESS_BITS
+from lutcore.hw.control.csr_file import CounterBank, CsrFile, event_bits, status_word
+from lutcore.hw.control.fetch import Fetch
+from lutcore.hw.control.nest import Nest
+from lutcore.hw.control.supervisor import ErrorPort, Supervisor, TokenBank
+from lutcore.hw.memory.axi import ADDRESS_WIDTH, Axi4, Axi4Lite, forward
+from lutcore.hw.memory.buffers import SlotBuffer
+from lutcore.hw.memory.dma import (
+    REGION_ALIGNMENT,
+    REGION_BITS,
+    ReadMaster,
+    Window,
+    WriteMaster,
+    command_layout,
+)
+from lutcore.hw.transfer.loaders import ActivationLoader, WeightLoader, write_signature
+from lutcore.hw.transfer.store import StoreUnit
 from lutcore.hw.util import State, low_zeros
 
 __all__ = ["Core", "Engine"]
@@ -429,7 +430,7 @@ class Core(wiring.Component):
     Members
     -------
     control
-        AXI4-Lite slave: registers of :mod:`lutcore.hw.csr`.
+        AXI4-Lite slave: registers of :mod:`lutcore.hw.contract.csr`.
     bus
         AXI4 master.
     irq

@@ -18,12 +18,12 @@ from amaranth.hdl import (
 )
 from amaranth.lib import data, wiring
 
-from lutcore.hw.axi import Axi4, Axi4Lite
-from lutcore.hw.carry import TARGETS
-from lutcore.hw.config import CoreConfig
+from lutcore.hw.cells.carry import TARGETS
+from lutcore.hw.contract.config import CoreConfig
+from lutcore.hw.contract.csr import CSRS
+from lutcore.hw.contract.isa import ISA_VERSION
 from lutcore.hw.core import Core
-from lutcore.hw.csr import CSRS
-from lutcore.hw.isa import ISA_VERSION
+from lutcore.hw.memory.axi import Axi4, Axi4Lite
 from lutcore.hw.verilog_text import cleared_in_pieces, started, without_brackets
 
 __all__ = [
@@ -115,7 +115,7 @@ def generate_verilog(config: CoreConfig, family: str | None = None) -> str:
         The core.
     family
         None: plain Verilog. ``"ecp5"``, ``"xc7"``: with the carry cells of that family placed
-        (see ``hw/carry.py``), which takes fewer LUTs and does the same. ``"ice40"``, ``"cells"``:
+        (see ``hw/cells``), which takes fewer LUTs and does the same. ``"ice40"``, ``"cells"``:
         plain Verilog without the resets of data that only 7-series gains by.
     """
     top = Top(config)

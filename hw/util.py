@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal, Value
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import enum
 
-__all__ = ["State", "first_at", "fixed_delay", "low_zeros"]
+from lutcore.hw.contract.config import CoreConfig
+
+__all__ = ["State", "first_at", "fixed_delay", "last_channel", "low_zeros"]
 
 
 class State(enum.Enum, shape=2):
@@ -38,3 +40,8 @@ def fixed_delay(m: Module, value: Any, cycles: int, name: str, *, reset_less: bo
         m.d.sync += stage.eq(value)
         value = stage
     return value
+
+
+def last_channel(config: CoreConfig, tiles: Value, last: Value, last_lanes: Value) -> Value:
+    """Number of a block's last channel; the layer's last tile may have fewer than the others."""
+    return (tiles - 1) * config.lanes + Mux(last, last_lanes - 1, config.lanes - 1)

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from lutcore.hw.config import CoreConfig, ceil_div
-from lutcore.hw.csr import COUNTER_UNITS, CSRS, ID_VALUE, Control, Status
-from lutcore.hw.isa import Cause
-from lutcore.sim.iss import Iss
-from lutcore.sim.rtl import RtlModel, RtlSim
-from lutcore.sim.verilog import verilog_of
-from lutcore.sw.asm import format_instruction
-from lutcore.sw.errors import LutcoreError
-from lutcore.sw.memory import MemoryMap, load, read_y
-from lutcore.sw.program import Program
+from lutcore.hw.contract.config import CoreConfig, ceil_div
+from lutcore.hw.contract.csr import COUNTER_UNITS, CSRS, ID_VALUE, Control, Status
+from lutcore.hw.contract.isa import Cause
+from lutcore.sim.machine.iss import Iss
+from lutcore.sim.rtl.simulator import RtlModel, RtlSim
+from lutcore.sim.rtl.verilog import verilog_of
+from lutcore.sw.base.errors import LutcoreError
+from lutcore.sw.program.asm import format_instruction
+from lutcore.sw.program.memory import MemoryMap, load, read_y
+from lutcore.sw.program.program import Program
 
 __all__ = [
     "CoreStopped",

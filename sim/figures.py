@@ -14,12 +14,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from lutcore.hw.config import PRESETS, CoreConfig, ceil_div
+from lutcore.hw.contract.config import PRESETS, CoreConfig, ceil_div
 from lutcore.sim.driver import run_on_rtl
 from lutcore.sim.golden import golden
-from lutcore.sw.compile import compile_layer
-from lutcore.sw.execute import quantise_for, run
-from lutcore.sw.layer import QuantLayer
+from lutcore.sw.app.execute import quantise_for, run
+from lutcore.sw.layers.layer import QuantLayer
+from lutcore.sw.program.compile import compile_layer
 
 __all__ = ["CASES", "Case", "generated_layer", "main"]
 

@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 
-from lutcore.sw.errors import ActivationError, LayerError
-from lutcore.sw.layer import QuantLayer
+from lutcore.sw.base.errors import ActivationError, LayerError
+from lutcore.sw.layers.layer import QuantLayer
 
 __all__ = ["MAX_SCALE_BITS", "golden", "reference", "round_to_float32", "scale_range"]
 

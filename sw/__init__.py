@@ -8,13 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lutcore.hw.config import CoreConfig, load_config
-    from lutcore.sw.checkpoint import list_tensors, read_layer
-    from lutcore.sw.compile import compile_layer
-    from lutcore.sw.errors import LutcoreError
-    from lutcore.sw.execute import Result, run
-    from lutcore.sw.layer import QuantLayer
-    from lutcore.sw.program import Program
+    from lutcore.hw.contract.config import CoreConfig, load_config
+    from lutcore.sw.app.execute import Result, run
+    from lutcore.sw.base.errors import LutcoreError
+    from lutcore.sw.layers.checkpoint import list_tensors, read_layer
+    from lutcore.sw.layers.layer import QuantLayer
+    from lutcore.sw.program.compile import compile_layer
+    from lutcore.sw.program.program import Program
 
 __all__ = [
     "CoreConfig",
@@ -30,16 +30,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CoreConfig": "lutcore.hw.config",
-    "LutcoreError": "lutcore.sw.errors",
-    "Program": "lutcore.sw.program",
-    "QuantLayer": "lutcore.sw.layer",
-    "Result": "lutcore.sw.execute",
-    "compile_layer": "lutcore.sw.compile",
-    "list_tensors": "lutcore.sw.checkpoint",
-    "load_config": "lutcore.hw.config",
-    "read_layer": "lutcore.sw.checkpoint",
-    "run": "lutcore.sw.execute",
+    "CoreConfig": "lutcore.hw.contract.config",
+    "LutcoreError": "lutcore.sw.base.errors",
+    "Program": "lutcore.sw.program.program",
+    "QuantLayer": "lutcore.sw.layers.layer",
+    "Result": "lutcore.sw.app.execute",
+    "compile_layer": "lutcore.sw.program.compile",
+    "list_tensors": "lutcore.sw.layers.checkpoint",
+    "load_config": "lutcore.hw.contract.config",
+    "read_layer": "lutcore.sw.layers.checkpoint",
+    "run": "lutcore.sw.app.execute",
 }
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from amaranth.sim import Simulator
 
-from lutcore.hw.config import CoreConfig
+from lutcore.hw.contract.config import CoreConfig
+from lutcore.hw.contract.csr import CSRS, Control, Region, Status
+from lutcore.hw.contract.isa import Cause
 from lutcore.hw.core import Core
-from lutcore.hw.csr import CSRS, Control, Region, Status
-from lutcore.hw.isa import Cause
-from lutcore.sw.memory import MemoryMap, load
-from lutcore.sw.program import Program
+from lutcore.sw.program.memory import MemoryMap, load
+from lutcore.sw.program.program import Program
 
 __all__ = ["AxiMemory", "CoreBench", "Outcome"]
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from axi_memory import CoreBench
 
-from lutcore.hw.config import CoreConfig
-from lutcore.hw.csr import Control, Region, Status
-from lutcore.hw.isa import INSTRUCTION_BITS, Axis, Cause, Opcode, Token, Unit, encode
+from lutcore.hw.contract.config import CoreConfig
+from lutcore.hw.contract.csr import Control, Region, Status
+from lutcore.hw.contract.isa import INSTRUCTION_BITS, Axis, Cause, Opcode, Token, Unit, encode
 from lutcore.sim.golden import golden
-from lutcore.sw.compile import compile_layer
-from lutcore.sw.layer import QuantLayer
-from lutcore.sw.program import Program
+from lutcore.sw.layers.layer import QuantLayer
+from lutcore.sw.program.compile import compile_layer
+from lutcore.sw.program.program import Program
 
 RESET = 1 << Control.RESET | 1 << Control.IRQ_ENABLE
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from lutcore.hw.config import PRESETS, CoreConfig
+from lutcore.hw.contract.config import PRESETS, CoreConfig
 from lutcore.hw.export import describe, generate_verilog
 
 SMALL = CoreConfig(rows=1, lanes=8, group=2, depth=1, planes=1, bus_width=32)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from stream_bench import put, simulate
 
-from lutcore.hw.dma import ReadMaster, WriteMaster
+from lutcore.hw.memory.dma import ReadMaster, WriteMaster
 
 
 def watch(ctx: Any, dut: Any) -> tuple[int, int]:

@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
-from lutcore.hw.config import PRESETS, CoreConfig
-from lutcore.hw.csr import COUNTER_UNITS
-from lutcore.hw.isa import Cause
+from lutcore.hw.contract.config import PRESETS, CoreConfig
+from lutcore.hw.contract.csr import COUNTER_UNITS
+from lutcore.hw.contract.isa import Cause
 from lutcore.sim import driver
 from lutcore.sim.driver import CoreStopped, run_on_iss, run_on_rtl
 from lutcore.sim.golden import golden
-from lutcore.sw.asm import assemble, disassemble
-from lutcore.sw.compile import compile_layer
-from lutcore.sw.errors import LutcoreError
-from lutcore.sw.execute import run
-from lutcore.sw.layer import QuantLayer
-from lutcore.sw.program import Program
+from lutcore.sw.app.execute import run
+from lutcore.sw.base.errors import LutcoreError
+from lutcore.sw.layers.layer import QuantLayer
+from lutcore.sw.program.asm import assemble, disassemble
+from lutcore.sw.program.compile import compile_layer
+from lutcore.sw.program.program import Program
 
 TINY = PRESETS["tiny"]
 ROWS, N, K = 3, 44, 72

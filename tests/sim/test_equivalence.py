@@ -14,11 +14,11 @@ from axi_memory import CoreBench
 from hypothesis import HealthCheck, assume, given, note, settings
 from hypothesis import strategies as st
 
-from lutcore.hw.config import CoreConfig
+from lutcore.hw.contract.config import CoreConfig
 from lutcore.sim.driver import run_on_iss, run_on_rtl
 from lutcore.sim.golden import golden
-from lutcore.sw.compile import compile_layer
-from lutcore.verif.strategies import activations, configs, layers
+from lutcore.sw.program.compile import compile_layer
+from lutcore.verif.kit.strategies import activations, configs, layers
 
 FACTOR = int(os.environ.get("LUTCORE_EXAMPLES", "1"))
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lutcore.sim.golden import golden, reference, round_to_float32, scale_range
-from lutcore.sw.errors import ActivationError, LayerError
-from lutcore.sw.layer import QuantLayer
+from lutcore.sw.base.errors import ActivationError, LayerError
+from lutcore.sw.layers.layer import QuantLayer
 
 TOP = Fraction(2) ** 128
 """What infinity counts as when a result is rounded to the nearest float32."""

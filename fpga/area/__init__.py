@@ -1,0 +1,4 @@
+"""What a core takes on a target: estimated from its parts, or the whole core by unit.
+
+Begin with `estimate`.
+"""

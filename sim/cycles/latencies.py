@@ -1,0 +1,62 @@
+"""The latencies of the hardware, as the cycle model counts them.
+
+Retuning a pipeline of the core changes one number here.
+"""
+
+from lutcore.hw.compute.rounding import Finaliser
+from lutcore.hw.compute.scale import DEPTH, REUSE
+from lutcore.hw.compute.tree import tree_stages
+from lutcore.hw.contract.config import CoreConfig
+
+__all__ = ["Latencies"]
+
+
+class Latencies:
+    """Cycles that the pipelines of the hardware take.
+
+    Where a latency leads from one event to another, both happen within their cycle: a transfer,
+    the issue of a word, the acceptance of a command.
+    """
+
+    #: Start to the request of the program; a request to its first beat, latency of memory aside.
+    FETCH_REQUEST = 2
+    REQUEST_BEAT = 4
+    #: Last word of the program to the first dispatch; one dispatch to the next.
+    DISPATCH_FIRST = 3
+    DISPATCH = 2
+    #: Start of a nest to its first body, its depth aside; end of a body to the next one, the loops
+    #: inside the one that advances aside; what is added if the body was taken at once.
+    NEST = 2
+    NEST_AT_ONCE = 1
+    #: Command to the splitter behind a window.
+    WINDOW = 2
+    #: LDW counts groups one by one, and this many cycles more, before it asks for slots.
+    BLOCK_SIZES = 4
+    #: Taking a body to accepting its first activation word.
+    TABLE_READ = 2
+    #: A run's last activation word to its tag at SCALE.
+    RUN_TAG = 4
+    #: The beginning of a set's fill to the issue of its first lookup, its entries aside; the issue
+    #: of its last lookup to the beginning of the next fill of its bank.
+    SET = 0
+    BANK_FREE = 1
+    #: What a set with ternary tables takes more that is the first in its bank: entries it clears.
+    CLEAR = 2
+    #: A weight word is complete to its issue.
+    WORD = 2
+    #: Issue of a tile's last word to its sums at SCALE, the adder tree aside.
+    ARRAY_SUM = 5
+    #: The last term of a visit to a sum to the first one of the next visit.
+    REUSE = REUSE
+    #: The last term of a sum slot to FINAL; FINAL's own stages; the last read of a slot to SCALE.
+    SUM_SLOT = DEPTH + 1
+    FINAL = Finaliser.latency + 2
+    FREED = 2
+    #: Longest burst in beats, and bursts under way, in each direction.
+    BURST = 32
+    OUTSTANDING = 8
+
+    @staticmethod
+    def tree(config: CoreConfig) -> int:
+        """Registers in the adder tree of a lane."""
+        return tree_stages(config)

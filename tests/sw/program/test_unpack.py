@@ -1,0 +1,108 @@
+"""Layers out of weight images, against the layers that were packed."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lutcore.hw.contract.config import CoreConfig
+from lutcore.sw.base.errors import LayerError
+from lutcore.sw.layers.layer import Kind, QuantLayer
+from lutcore.sw.program.compile import compile_layer
+from lutcore.sw.program.program import Program
+from lutcore.sw.program.unpack import unpack_layer
+
+CONFIGS = [
+    CoreConfig(rows=1, lanes=8, group=4, depth=2, planes=4, bus_width=32),
+    CoreConfig(rows=2, lanes=24, group=3, depth=3, bus_width=64, weight_words=64),
+    CoreConfig(rows=1, lanes=16, group=5, depth=2, bus_width=128, table_form="full", run=16),
+    CoreConfig(rows=1, lanes=16, group=5, depth=7, bus_width=64, ternary=True),
+]
+
+
+@st.composite
+def layers(draw, config: CoreConfig) -> QuantLayer:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n, k = draw(st.integers(1, 60)), draw(st.integers(1, 90))
+    size = min(k, draw(st.sampled_from([8, 16, 24, 40, 90])))
+    kinds = ["affine", "planes", *["ternary"] * config.ternary]
+    kind = draw(st.sampled_from(kinds))
+    bits = 2 if kind == "ternary" else draw(st.integers(1, config.planes))
+    shape = (n, -(-k // size))
+    dtype = draw(st.sampled_from([np.float16, np.float32]))
+
+    def values(*shape: int) -> np.ndarray:
+        # 21-bit integers need the 32-bit form, and stay within its range.
+        limit = 2**11 if dtype == np.float16 else 2**21
+        return (rng.integers(-limit, limit, shape) / 2**9).astype(dtype)
+
+    if kind == "affine":
+        codes = rng.integers(0, 2**bits, (n, k), dtype=np.uint8)
+    elif kind == "ternary":
+        codes = rng.integers(-1, 2, (n, k), dtype=np.int8)
+    else:
+        codes = rng.choice(np.array([-1, 1], np.int8), (bits, n, k))
+    return QuantLayer(
+        name="layer",
+        kind=kind,
+        bits=bits,
+        codes=codes,
+        group_size=size,
+        scales=values(*shape, bits) if kind == "planes" else values(*shape),
+        offsets=values(*shape) if draw(st.booleans()) else None,
+        bias=rng.normal(size=n).astype(np.float32) if draw(st.booleans()) else None,
+        checkpoint_bytes=n * k,
+    )
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["tiny", "odd", "full", "ternary"])
+@settings(max_examples=40, deadline=None, print_blob=True)
+@given(data=st.data())
+def test_unpacking_inverts_packing(config, data):
+    layer = data.draw(layers(config))
+    found = unpack_layer(compile_layer(layer, config, rows=1))
+    assert (found.kind, found.bits, found.group_size) == (layer.kind, layer.bits, layer.group_size)
+    for name in ("codes", "scales", "offsets", "bias"):
+        expected, value = getattr(layer, name), getattr(found, name)
+        assert (expected is None) == (value is None), name
+        assert expected is None or np.array_equal(expected, value), name
+
+
+def with_image(program: Program, change: Callable[[bytearray], None]) -> Program:
+    image = bytearray(program.image)
+    change(image)
+    return dataclasses.replace(program, image=bytes(image))
+
+
+def zeros(kind: Kind) -> QuantLayer:
+    return QuantLayer(
+        name="layer",
+        kind=kind,
+        bits=2,
+        codes=np.zeros((8, 16), np.int8 if kind == "ternary" else np.uint8),
+        group_size=8,
+        scales=np.ones((8, 2), np.float16),
+        offsets=None,
+        bias=None,
+        checkpoint_bytes=64,
+    )
+
+
+def test_a_flipped_bit_of_the_image_is_seen():
+    def flip(image: bytearray) -> None:
+        image[-1] ^= 1
+
+    program = with_image(compile_layer(zeros("affine"), CONFIGS[0], rows=1), flip)
+    assert unpack_layer(program).codes.any()
+
+
+def test_an_index_that_no_triple_has_is_refused():
+    def fill(image: bytearray) -> None:
+        image[-16:] = bytes([255]) * 16
+
+    program = with_image(compile_layer(zeros("ternary"), CONFIGS[-1], rows=1), fill)
+    with pytest.raises(LayerError, match=r"ternary index 1[45], where 0 to 13 exist"):
+        unpack_layer(program)

@@ -1,0 +1,383 @@
+"""The host of directed scenarios: sets a core up, lets a job run, and checks what it can see."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lutcore.hw.contract.config import ceil_div
+from lutcore.hw.contract.csr import COUNTER_UNITS, CSRS, Control, Region, Status
+from lutcore.hw.contract.isa import INSTRUCTION_BITS, Cause
+from lutcore.hw.control.csr_file import COUNTER_BITS, EXTRA_COUNTERS
+from lutcore.hw.util import State
+from lutcore.sim.rtl.simulator import CsrError, RtlModel, RtlSim
+from lutcore.verif.directed.jobs import GUARD, Job
+from lutcore.verif.mutation.mutants import YOUNG
+
+__all__ = ["RESET", "Host", "Killed", "Record", "Silence"]
+
+#: Cycles that a run may take where no record tells how many it takes.
+_LONGEST = 5_000_000
+#: Cycles more or less that say nothing.
+_NEAR = 16
+#: Cycles beyond those of the record, and how many times the record.
+_GRACE, _FACTOR = 4_000, 3
+
+_SLVERR = 2
+_START = 1 << Control.START | 1 << Control.IRQ_ENABLE
+#: Value of CONTROL that stops a program.
+RESET = 1 << Control.RESET | 1 << Control.IRQ_ENABLE
+
+
+class Killed(AssertionError):
+    """The core did what no correct core does."""
+
+
+class Silence(Killed):
+    """The core did not raise its interrupt in time."""
+
+
+@dataclass
+class Record:
+    """What the unmutated core did: durations of waits, and what is the same in every correct core
+    of this timing.
+    """
+
+    waits: list[int] = field(default_factory=list)
+    facts: list[Any] = field(default_factory=list)
+    timing: list[Any] = field(default_factory=list)
+
+
+class Host:
+    """One core with its memory, and program after program on it.
+
+    Parameters
+    ----------
+    model, memory
+        The compiled core; a memory of `sparse_memory`.
+    select
+        The fault; 0 for none.
+    record
+        Filled by a core without faults; read otherwise.
+    aged
+        Whether its counters have ones in their upper bits, if the model has an input for it.
+    simulator
+        Further arguments of `RtlSim`.
+    """
+
+    def __init__(
+        self,
+        model: RtlModel,
+        memory: np.ndarray,
+        select: int,
+        record: Record,
+        *,
+        learning: bool,
+        aged: bool = False,
+        **simulator: Any,
+    ) -> None:
+        self.memory, self.record, self.learning = memory, record, learning
+        self._bus_width = model.bus_width
+        self.sim = RtlSim(model, memory, select=select, trace=True, aged=aged, **simulator)
+        # What the units' counters of an old core begin with.
+        self._age = (1 << COUNTER_BITS) - (1 << YOUNG) if aged and model.ages else 0
+        # Cycles from the write that starts to the first one that counts, and from the last one to
+        # the interrupt of a program that ends well; once there has been one.
+        self._lead: int | None = None
+        self._waits = 0
+        self._facts = 0
+        self.timing: list[Any] = []
+        self.job: Job | None = None
+        self.sim.reset()
+
+    # Observations ----------------------------------------------------------------------------
+
+    def check(self, what: str, got: Any, expected: Any) -> None:
+        """Compare with what is known beforehand."""
+        if got != expected:
+            raise Killed(f"{what} is {_text(got)}, expected {_text(expected)}")
+
+    def same(self, what: str, got: Any) -> None:
+        """Compare with what the core without faults did in the same place."""
+        if self.learning:
+            self.record.facts.append(got)
+            return
+        index, self._facts = self._facts, self._facts + 1
+        self.check(what, got, self.record.facts[index])
+
+    def about(self, what: str, got: int) -> None:
+        """Compare with what the core without faults did; an eighth more or less is a question of
+        time.
+        """
+        if self.learning:
+            self.record.facts.append(got)
+            return
+        index, self._facts = self._facts, self._facts + 1
+        expected = self.record.facts[index]
+        if abs(got - expected) > _NEAR + expected // 8:
+            raise Killed(f"{what} is {got}, about {expected} expected")
+
+    def wait(self, what: str = "the end", limit: int = _LONGEST) -> int:
+        """Run until the interrupt; returns the cycles that took."""
+        before = self.sim.cycle
+        if not self.learning:
+            limit = _FACTOR * self.record.waits[self._waits] + _GRACE
+            self._waits += 1
+        if not self.sim.run_until_irq(limit):
+            raise Silence(f"no interrupt within {limit} cycles, waiting for {what}")
+        # Unless a program's end is not waited for, this is the cycle of it.
+        self._ended = self.sim.cycle
+        took = self._ended - before
+        if self.learning:
+            self.record.waits.append(took)
+        return took
+
+    # Registers -------------------------------------------------------------------------------
+
+    def write(self, name: str, value: int, strobe: int = 0xF) -> None:
+        """Write a register."""
+        self.sim.write_csr(CSRS[name].offset, value, strobe)
+
+    def read(self, name: str) -> int:
+        """Read a register."""
+        return self.sim.read_csr(CSRS[name].offset)
+
+    def read_wide(self, name: str) -> int:
+        """Read a register of two words."""
+        return self.read(f"{name}_LO") | self.read(f"{name}_HI") << 32
+
+    def expect_status(
+        self,
+        bits: Sequence[Status],
+        cause: Cause = Cause.NONE,
+        instruction: int | None = 0,
+    ) -> None:
+        """Check STATUS; an instruction of None is compared with the core without faults."""
+        status = self.read("STATUS")
+        expected = sum(1 << bit for bit in bits) | cause << 8
+        if instruction is None:
+            self.same("STATUS.INSTRUCTION", status >> 16)
+            status &= 0xFFFF
+        else:
+            expected |= instruction << 16
+        self.check("STATUS", _Status(status), _Status(expected))
+
+    # Jobs ------------------------------------------------------------------------------------
+
+    def refused(self, what: str, access: Callable[[], Any]) -> None:
+        """A register access that has to be answered with SLVERR."""
+        try:
+            access()
+        except CsrError as error:
+            self.check(f"the response to {what}", error.response, _SLVERR)
+            return
+        raise Killed(f"{what} was accepted")
+
+    def place(self, job: Job) -> None:
+        """Put a job into memory."""
+        self.job = job
+        for region, content in job.before.items():
+            base, _ = job.regions[region]
+            self.memory[base - GUARD : base - GUARD + len(content)] = content
+
+    def set_up(self, job: Job, budget: int = 0) -> None:
+        """Write the registers of a job."""
+        values = {"PROGRAM_LENGTH": job.length}
+        for region, (base, size) in job.regions.items():
+            offset = job.offsets.get(region, 0)
+            values[f"{region.name}_BASE_LO"] = base - offset & 0xFFFF_FFFF
+            values[f"{region.name}_BASE_HI"] = base - offset >> 32
+            values[f"{region.name}_SIZE"] = size + offset + job.spare.get(region, 0)
+        for name, value in (("EXPECT", job.expect), ("BUDGET", budget)):
+            values[f"{name}_LO"], values[f"{name}_HI"] = value & 0xFFFF_FFFF, value >> 32
+        for name, value in values.items():
+            self.write(name, value)
+
+    def start(self, job: Job, budget: int = 0) -> None:
+        """Place a job, set it up and start it."""
+        self.place(job)
+        self.set_up(job, budget)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start what is set up."""
+        self._before = self.sim.stats
+        self.write("CONTROL", _START)
+        self._started = self.sim.cycle
+        self._ended = 0
+
+    def run_twice(self, job: Job) -> None:
+        """Run a job, and again as soon as it has ended, which leaves the units no time to rest."""
+        self.start(job)
+        limit = self.wait(job.name) // 20 + 20
+        self.place(job)
+        self._begin()
+        for _ in range(limit):
+            self.sim.step(40)
+            if not self.read("STATUS") >> Status.BUSY & 1:
+                break
+        self.finish(job)
+
+    def abort_and_run(self, job: Job, after: int) -> None:
+        """Stop a job after some cycles, and start it again in the moment in which that is taken."""
+        self.start(job)
+        self.sim.step(after)
+        self.write("CONTROL", RESET)
+        for _ in range(_LONGEST):
+            try:
+                self._begin()
+            except CsrError:
+                continue
+            break
+        # Not what was still under way before.
+        self._before = self.sim.stats
+        self.acknowledge()
+        self.wait(job.name)
+        self.finish(job)
+
+    def acknowledge(self) -> None:
+        """Read the pending interrupt and clear it."""
+        self.check("IRQ", self.read("IRQ"), 1)
+        self.write("IRQ", 1)
+        self.check("irq after it was acknowledged", self.sim.run_until_irq(1), False)
+        self.check("IRQ after it was acknowledged", self.read("IRQ"), 0)
+
+    def run(self, job: Job, budget: int = 0, *, counters: bool = False) -> None:
+        """Run a job from start to end, and check everything; those of the units if asked for."""
+        self.start(job, budget)
+        self.wait(job.name)
+        self.finish(job, counters=counters)
+
+    def finish(self, job: Job, *, counters: bool = False) -> None:
+        """Check everything after the interrupt."""
+        ended = self.sim.cycle
+        after = self.sim.stats
+        if job.good:
+            self.expect_status([Status.DONE])
+        else:
+            self._expect_stop(job)
+        if job.cause == Cause.DEADLOCK:
+            self.same("the silence before the deadlock", self.silence(ended))
+        self.acknowledge()
+        self.check_memory(job)
+        if job.good:
+            beats = (
+                after.read_beats - self._before.read_beats,
+                after.write_beats - self._before.write_beats,
+            )
+            self.check("beats on the bus", beats, (job.counts.read_beats, job.counts.write_beats))
+            for name in EXTRA_COUNTERS:
+                self.check_counter(name, getattr(job.counts, name.lower()))
+            if job.written >= 0:
+                written = after.bytes_written - self._before.bytes_written
+                self.check("bytes written", written, job.written)
+            if counters:
+                self.check_counters(ended)
+        cycles = self.read_wide("CYCLES")
+        # The clock counts from the write that starts, in every core alike.
+        if self._ended:
+            self.same("how CYCLES differs from the clock", self._ended - self._started - cycles)
+            if job.good:
+                self._lead = self._ended - self._started - cycles
+            elif counters and self._lead is not None:
+                # The interrupt comes only when the bus is silent, a while after the last cycle.
+                self.check_counters(self._started + self._lead + cycles)
+        self.timing.append(cycles)
+
+    def _expect_stop(self, job: Job) -> None:
+        """One of the stops that a job can come to."""
+        stop = job.cause, job.instruction
+        if job.others:
+            status = self.read("STATUS")
+            seen = status >> 8 & 0xFF, status >> 16
+            self.same("cause and instruction of the stop", seen)
+            stop = next((other for other in job.others if other == seen), stop)
+        self.expect_status([Status.ERROR], *stop)
+
+    def check_refused(self, job: Job) -> None:
+        """A program that the decoder refuses: it was read, and nothing else has begun."""
+        self.expect_status([Status.ERROR], job.cause, job.instruction)
+        after = self.sim.stats
+        beats = ceil_div(job.length * INSTRUCTION_BITS, self._bus_width)
+        more = max(0, after.read_beats - self._before.read_beats - beats)
+        self.check("beats read beyond the program", more, 0)
+        self.check("beats written", after.write_beats - self._before.write_beats, 0)
+
+    def check_counter(self, name: str, count: int) -> None:
+        """One of the units' counters."""
+        self.check(name, self.read_wide(name), self._age + count)
+
+    def check_counters(self, ended: int) -> None:
+        """The counters against the recorded states of the units.
+
+        Needs the cycle of the end, or that in which it would have been if the program had not been
+        stopped.
+        """
+        cycles = self.read_wide("CYCLES")
+        if self._age:
+            cycles %= 1 << YOUNG
+        # The interrupt is pending in the cycle after the last one of the run.
+        last = ended - 1
+        begin = last - cycles
+        for index, (starts, states) in self.sim.trace().items():
+            unit = COUNTER_UNITS[index].upper()
+            inside = np.clip(np.append(starts, ended), begin, last)
+            lengths = np.diff(inside)
+            for state, suffix in enumerate(("BUSY", "WAIT_IN", "WAIT_OUT"), 1):
+                count = int(lengths[states == state].sum())
+                self.check_counter(f"{unit}_{suffix}", count)
+                self.about(f"{unit}_{suffix}", count)
+                self.timing.append(count)
+
+    def silence(self, ended: int) -> int:
+        """Cycles without any work before one in which the core has stopped."""
+        last = 0
+        for starts, states in self.sim.trace().values():
+            ends = np.append(starts[1:], ended)
+            last = max(last, int(ends[states == State.BUSY].max(initial=0)))
+        return ended - last
+
+    def _found(self, job: Job, region: Region) -> np.ndarray:
+        """What lies in a region and its guards."""
+        base, _ = job.regions[region]
+        return self.memory[base - GUARD : base - GUARD + len(job.before[region])]
+
+    def check_partly(self, job: Job) -> None:
+        """As `check_memory`, of a good program that was stopped: results may be missing."""
+        for region, content in job.before.items():
+            found = self._found(job, region)
+            wrong = (found != content) & (found != job.after[region])
+            self.check(f"bytes of {Region(region).name} that are neither", int(wrong.sum()), 0)
+
+    def check_memory(self, job: Job) -> None:
+        """Nothing but the results has changed, and those are right."""
+        for region, (_, size) in job.regions.items():
+            content, found = job.before[region], self._found(job, region)
+            if region in job.after:
+                wrong = np.nonzero(found != job.after[region])[0]
+            else:
+                inside = np.zeros(len(content), bool)
+                inside[GUARD : GUARD + size] = True
+                wrong = np.nonzero((found != content) & ~inside)[0]
+            if len(wrong):
+                offset = int(wrong[0]) - GUARD
+                raise Killed(
+                    f"byte {offset} of {Region(region).name} is {found[wrong[0]]:#04x} after "
+                    f"{job.name} ({len(wrong)} bytes are wrong)"
+                )
+
+
+class _Status(int):
+    """STATUS, in words."""
+
+    def __str__(self) -> str:
+        names = [bit.name for bit in Status if self >> bit & 1]
+        cause = self >> 8 & 0xFF
+        known = Cause(cause).name if cause in set(Cause) else str(cause)
+        return f"{self:#010x} ({'+'.join(names) or 'idle'}, cause {known} at {self >> 16})"
+
+
+def _text(value: Any) -> str:
+    plain = isinstance(value, int) and not isinstance(value, bool | _Status)
+    return f"{value:#x}" if plain else str(value)

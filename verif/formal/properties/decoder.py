@@ -1,0 +1,90 @@
+"""The decoder accepts exactly the encodings of the ISA table."""
+
+from functools import partial
+
+from amaranth.hdl import Const, Mux, Value
+
+from lutcore.hw.contract.config import CoreConfig
+from lutcore.hw.contract.isa import INSTRUCTIONS, Cause, Field, Instruction, Opcode
+from lutcore.verif.formal.model import Break, Model, Property
+
+__all__ = ["PROPERTIES"]
+
+
+def _legal(config: CoreConfig, field: Field) -> tuple[int, int]:
+    """Smallest and largest value of a field that a core takes, as docs/isa.md says."""
+    low, high = field.limits
+    own = {
+        "planes": config.planes,
+        "ternary": int(config.ternary),
+        "last_lanes": config.lanes,
+        "last_rows": config.rows,
+    }
+    return low, min(high, own.get(field.name, high))
+
+
+def _cause(config: CoreConfig, instruction: Instruction, word: Value) -> Value:
+    """What is wrong with a word of this opcode: the first thing, the reserved bits before all."""
+    cause: Value = Const(Cause.NONE, 8)
+    if instruction.opcode == Opcode.LAYER:
+        # planes are bits 11:8, per_plane is bit 12 and ternary bit 13.
+        ternary = word[13] & ((word[8:12] != 1) | ~word[12])
+        cause = Mux(ternary, Cause.OPERAND, cause)
+    position = instruction.width
+    for field in reversed(instruction.fields):
+        position -= field.width
+        bits = word[position : position + field.width]
+        low, high = _legal(config, field)
+        # Legal are the values low..high: a range that, modulo 2^width, begins at low.
+        distance = (bits - low)[: field.width]
+        wrong = Cause.RESERVED if field.choices else Cause.OPERAND
+        cause = Mux(distance > high - low, wrong, cause)
+    return Mux(word[instruction.width :] != 0, Cause.RESERVED, cause)
+
+
+def _decoder(config: CoreConfig, model: Model) -> None:
+    from lutcore.hw.control.fetch import Checker
+
+    checker = model.unit(Checker(config))
+    word = model.drive(checker.word, "word")
+    expected: Value = Const(Cause.OPCODE, 8)
+    for instruction in INSTRUCTIONS.values():
+        cause = _cause(config, instruction, word)
+        expected = Mux(word[:8] == int(instruction.opcode), cause, expected)
+    expected = model.named(expected, "expected")
+    model.claim((checker.cause == 0) == (expected == 0), "accepts_the_encodings")
+    model.claim(checker.cause == expected, "names_the_cause")
+    for opcode in Opcode:
+        model.reachable((checker.cause == 0) & (word[:8] == int(opcode)), opcode.name.lower())
+
+
+def _property(name: str, config: CoreConfig, label: str, twin: Break) -> Property:
+    return Property(
+        name=f"decoder-{name}",
+        unit="decoder",
+        claim="of all 128-bit words, those of the ISA table are accepted; others have their cause",
+        config=label,
+        build=partial(_decoder, config),
+        twin=twin,
+        method="window",
+        depth=1,
+        cover_depth=1,
+        quick=name == "tiny",
+    )
+
+
+_FETCH = "lutcore.hw.control.fetch"
+PROPERTIES = [
+    _property(
+        "tiny",
+        CoreConfig(rows=1, lanes=8, group=4, depth=2, planes=4, bus_width=32),
+        "tiny",
+        Break(_FETCH, "m.If(value > top)", "m.If(value > top + 1)", "an upper limit off by one"),
+    ),
+    _property(
+        "ternary",
+        CoreConfig(rows=3, lanes=24, group=5, depth=1, planes=2, ternary=True),
+        "M3 N24 P2 ternary",
+        Break(_FETCH, "word.reserved.any()", "word.reserved[1:].any()", "a reserved bit ignored"),
+    ),
+]

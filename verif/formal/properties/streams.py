@@ -1,0 +1,250 @@
+"""Every stream in the core keeps its offer until it is taken.
+
+Unit by unit, by induction: each unit is given streams that keep the rule, and any other inputs, and
+its own must keep it too. Together they say it of the core. `all_streams` lists what there is.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from amaranth.hdl import Fragment, Signal, Value
+from amaranth.lib import wiring
+
+from lutcore.hw.contract.config import CoreConfig
+from lutcore.verif.formal.model import Break, Model, Property, streams_of
+
+__all__ = ["PROPERTIES", "SOURCES", "all_streams", "stands_contract"]
+
+_CONFIG = CoreConfig(
+    rows=1, lanes=8, group=2, depth=1, planes=1, bus_width=32, tiles=1, run=8,
+    weight_words=2, scale_words=64, x_words=8, sum_words=8, scale_lanes=1, final_lanes=1,
+)  # fmt: skip
+#: Inputs that do not change while a unit is at work.
+_CONSTANT = ("layer", "fields")
+
+
+def all_streams(config: CoreConfig) -> list[tuple[str, str]]:
+    """Streams of the core that a unit of ours is the source of: class of the unit, name."""
+    from lutcore.hw.core import Core
+
+    found: dict[tuple[str, str], None] = {}
+
+    def walk(fragment: Any) -> None:
+        for origin in fragment.origins or ():
+            if isinstance(origin, wiring.Component):
+                for name, _, source in streams_of(origin):
+                    if source:
+                        found[type(origin).__name__, name.partition("[")[0]] = None
+        for inner, _, _ in fragment.subfragments:
+            walk(inner)
+
+    walk(Fragment.get(Core(config), None))
+    return list(found)
+
+
+def stands_contract(model: Model, dut: Any) -> None:
+    """Streams that a unit offers stand until they are taken, whatever else it is given.
+
+    Parameters
+    ----------
+    model
+        Gets free inputs, assumptions and claims.
+    dut
+        Interface of the unit.
+    """
+    unless: Any = 0
+    for path, member, port in dut.signature.flatten(dut):
+        name = "_".join(map(str, path))
+        if member.flow != wiring.In:
+            continue
+        driver = model.constant if path[0] in _CONSTANT else model.free
+        signal = driver(f"in_{name}", Value.cast(port).shape())
+        model.m.d.comb += Value.cast(port).eq(signal)
+        if path == ("abort",):
+            unless = model.past(signal)
+    for name, interface, source in streams_of(dut):
+        label = name.replace(".", "_").replace("[", "_").replace("]", "")
+        stands = model.holds_until_taken(interface)
+        if source:
+            model.claim(stands | unless, f"{label}_stands")
+            model.reachable(interface.valid & ~interface.ready, f"{label}_waits")
+        else:
+            model.given(stands)
+
+
+def _stable(
+    make: Callable[[], Any],
+    more: Callable[[Model, Any], None] | None,
+    model: Model,
+) -> None:
+    dut = model.unit(make())
+    stands_contract(model, dut)
+    if more is not None:
+        more(model, dut)
+
+
+def _axi(model: Model, dut: Any) -> None:
+    """Channels of AXI that the unit is the source of."""
+    bus = getattr(dut, "bus", None) or dut.axi
+    payloads = {
+        "ar": ("araddr", "arlen"),
+        "aw": ("awaddr", "awlen"),
+        "w": ("wdata", "wstrb", "wlast"),
+        "r": ("rdata", "rresp"),
+        "b": ("bresp",),
+    }
+    master = hasattr(dut, "bus")
+    for channel, names in payloads.items():
+        if not hasattr(bus, f"{channel}valid") or (channel in "rb") == master:
+            continue
+        valid, ready = getattr(bus, f"{channel}valid"), getattr(bus, f"{channel}ready")
+        waits = model.past(valid & ~ready)
+        same = [model.past(getattr(bus, n)) == getattr(bus, n) for n in names]
+        stands = valid
+        for one in same:
+            stands = stands & one
+        model.claim(~waits | stands, f"{channel}_stands")
+        model.reachable(valid & ~ready, f"{channel}_waits")
+
+
+def _read(model: Model, dut: Any) -> None:
+    _axi(model, dut)
+    held = model.probe("dut.held", dut.clients)
+    model.claim((held & (held - 1)[: dut.clients]) == 0, "one_client_at_a_time")
+
+
+def _table(model: Model, dut: Any) -> None:
+    # A bank is given back with the transfer of its set, as the core wires it. Each of the two is
+    # free, being filled, or holds a set that is offered.
+    model.given(dut.release == (dut.o_set.valid & dut.o_set.ready))
+    free = model.probe("dut.fill.free", 2)
+    both, filling, last = (model.probe(f"dut.fill.{n}") for n in ("both", "filling", "last"))
+    offered = dut.o_set.valid + both
+    model.claim(free + offered + (filling & ~last) == 2, "two_banks")
+    index = model.probe("dut.fill.index")
+    model.claim(~both | dut.o_set.valid, "sets_in_order")
+    model.claim(last == (filling & index), "last_of_two_entries")
+
+
+def _scale(model: Model, dut: Any) -> None:
+    # A sum slot is free, being filled, on its way, in the queue, or read by FINAL: so that the
+    # queue, which trusts its writer, is never overrun.
+    from lutcore.hw.compute.scale import DEPTH
+
+    free = model.probe("dut.t_free", 2)
+    begins, ends, running = map(model.probe, ("dut.begin", "dut.done", "dut.running"))
+    on_the_way = [model.probe(f"dut.done_{stage + 1}") for stage in range(DEPTH)]
+    produce, consume = (model.probe(f"dut.queue.{n}", 2) for n in ("produce", "consume"))
+    filling = Signal()
+    read = Signal(2)
+    tag, taken = dut.i.payload.tag, dut.o.valid & dut.o.ready
+    model.m.d.sync += [
+        filling.eq((filling | begins) & ~ends),
+        read.eq(read + taken - dut.freed),
+    ]
+    # A slot is taken by the first run of a body, and given by the last; FINAL frees what it has.
+    model.given(~dut.i.valid | running | (tag.t_take == ~filling))
+    model.given(~dut.freed | (read != 0))
+    queued = (produce - consume)[:2]
+    model.claim(free + filling + sum(on_the_way) + queued + read == 2, "two_slots")
+    model.claim(~running | (filling & dut.i.valid), "runs_in_a_slot")
+
+
+def _loader(bits: int, model: Model, dut: Any) -> None:
+    """A loader has a body before it while it is not idle."""
+    state = model.probe("dut.fsm_state", bits)
+    model.claim((state == 0) | dut.body.valid, "has_a_body")
+
+
+def _specs() -> list[tuple]:
+    def lazy(module: str, name: str, *arguments: Any, **keys: Any) -> Callable[[], Any]:
+        def make() -> Any:
+            from importlib import import_module
+
+            return getattr(import_module(f"lutcore.hw.{module}"), name)(*arguments, **keys)
+
+        return make
+
+    def loader(name: str) -> Callable[[], Any]:
+        def make() -> Any:
+            from lutcore.hw.transfer import loaders
+
+            write = loaders.write_signature
+            if name == "ldx":
+                return loaders.ActivationLoader(_CONFIG, write=write(32, 32, 4))
+            return loaders.WeightLoader(
+                _CONFIG, scale_write=write(32, 32, 4), bias_write=write(32, 32, 4)
+            )
+
+        return make
+
+    drop = "waiting gives up"
+    hw = "lutcore.hw."
+    return [
+        # name, unit, more claims, twin
+        ("window", lazy("memory.dma", "Window", 32), None,
+         Break(hw + "memory.dma",
+               "with m.If(self.o.ready):\n                    m.next = \"IDLE\"",
+               "with m.If(1):\n                    m.next = \"IDLE\"", drop)),
+        ("read", lazy("memory.dma", "ReadMaster", 32, 2, outstanding=2, burst=4), _read,
+         Break(hw + "memory.dma",
+               "with m.Elif(bus.rready | taken):", "with m.Else():", drop)),
+        ("write", lazy("memory.dma", "WriteMaster", 32, outstanding=2, burst=4), _axi,
+         Break(hw + "memory.dma",
+               "free.eq(~bus.wvalid | bus.wready)", "free.eq(1)", "overwrites")),
+        ("csr", lazy("control.csr_file", "CsrFile", _CONFIG), _axi,
+         Break(hw + "control.csr_file",
+               "with m.If(axi.bvalid), m.If(axi.bready):",
+               "with m.If(axi.bvalid):", drop)),
+        ("nest", lazy("control.nest", "Nest", address_width=8), None,
+         Break(hw + "control.nest",
+               "with m.If(self.o.ready):", "with m.If(1):", drop)),
+        ("store", lazy("transfer.store", "StoreUnit", _CONFIG), None,
+         Break(hw + "transfer.store",
+               "gathering & (~full | self.o.ready)", "gathering", "overwrites")),
+        ("final", lazy("compute.final", "FinalUnit", _CONFIG), None,
+         Break(hw + "compute.final",
+               "en.eq(~self.o.valid | self.o.ready)", "en.eq(1)", "no waiting")),
+        ("fetch", lazy("control.fetch", "Fetch", _CONFIG), None,
+         Break(hw + "control.fetch",
+               "with m.If(self.command.ready):", "with m.If(1):", drop)),
+        ("ldx", loader("ldx"), partial(_loader, 2),
+         Break(hw + "transfer.loaders",
+               "self.command.payload.offset.eq(body.address),\n            "
+               "self.command.payload.length.eq(beats)",
+               "self.command.payload.offset.eq("
+               "body.address + self.command.ready),\n            "
+               "self.command.payload.length.eq(beats)", "payload changes")),
+        ("ldw", loader("ldw"), partial(_loader, 3),
+         Break(hw + "transfer.loaders",
+               "self.command.payload.length.eq(total)",
+               "self.command.payload.length.eq(total + self.command.ready)", "payload changes")),
+        ("table", lazy("compute.table", "TableUnit", _CONFIG), _table,
+         Break(hw + "compute.table",
+               "taken.eq(self.o.valid & self.o.ready)", "taken.eq(self.o.valid)",
+               drop)),
+        ("scale", lazy("compute.scale", "ScaleUnit", _CONFIG), _scale,
+         Break(hw + "compute.scale",
+               "queue.r_en.eq(self.o.ready)", "queue.r_en.eq(1)", drop)),
+    ]  # fmt: skip
+
+
+# Cycles from reset to the first offer, where they are more than a few.
+_TWIN_DEPTHS = {"final": 24, "scale": 24, "ldw": 14, "table": 16}
+SOURCES = {spec[0]: spec[1] for spec in _specs()}
+
+PROPERTIES = [
+    Property(
+        name=f"stream-{name}",
+        unit="stream",
+        claim="each stream and AXI channel that the unit offers stands until it is taken",
+        config="M1 N8 k2 G1, bus 32",
+        build=partial(_stable, make, more),
+        twin=twin,
+        depth=2,
+        twin_depth=_TWIN_DEPTHS.get(name, 10),
+        quick=name == "window",
+    )
+    for name, make, more, twin in _specs()
+]

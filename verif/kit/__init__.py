@@ -1,0 +1,4 @@
+"""What all testbenches share: settings and random numbers, coverage, layers, back-pressure.
+
+Begin with `env`.
+"""
