@@ -9,7 +9,7 @@ from lutcore.hw.compute.final import FinalUnit
 from lutcore.hw.compute.scale import ScaleUnit
 from lutcore.hw.compute.table import TableUnit
 from lutcore.hw.contract.config import CoreConfig
-from lutcore.hw.contract.csr import COUNTER_UNITS, Region
+from lutcore.hw.contract.csr import ADDRESS_WIDTH, COUNTER_UNITS, REGION_ALIGNMENT, Region
 from lutcore.hw.contract.isa import (
     INSTRUCTIONS,
     PROGRAM_MAX,
@@ -24,10 +24,9 @@ from lutcore.hw.control.csr_file import CounterBank, CsrFile, event_bits, status
 from lutcore.hw.control.fetch import Fetch
 from lutcore.hw.control.nest import Nest
 from lutcore.hw.control.supervisor import ErrorPort, Supervisor, TokenBank
-from lutcore.hw.memory.axi import ADDRESS_WIDTH, Axi4, Axi4Lite, forward
+from lutcore.hw.memory.axi import Axi4, Axi4Lite, forward
 from lutcore.hw.memory.buffers import SlotBuffer
 from lutcore.hw.memory.dma import (
-    REGION_ALIGNMENT,
     REGION_BITS,
     ReadMaster,
     Window,

@@ -7,7 +7,7 @@ from amaranth.lib import enum
 
 from lutcore.hw.contract.config import CoreConfig
 
-__all__ = ["State", "first_at", "fixed_delay", "last_channel", "low_zeros"]
+__all__ = ["State", "first_at", "fixed_delay", "last_channel_of", "low_zeros"]
 
 
 class State(enum.Enum, shape=2):
@@ -42,6 +42,6 @@ def fixed_delay(m: Module, value: Any, cycles: int, name: str, *, reset_less: bo
     return value
 
 
-def last_channel(config: CoreConfig, tiles: Value, last: Value, last_lanes: Value) -> Value:
+def last_channel_of(config: CoreConfig, tiles: Value, last: Value, last_lanes: Value) -> Value:
     """Number of a block's last channel; the layer's last tile may have fewer than the others."""
     return (tiles - 1) * config.lanes + Mux(last, last_lanes - 1, config.lanes - 1)

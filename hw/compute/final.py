@@ -121,7 +121,7 @@ class FinalUnit(wiring.Component):
                     row_tile.eq(0),
                     tile_base.eq(0),
                     word.eq(0),
-                    last_channel.eq(last_channel(cfg, tag.tiles, tag.n_last, layer.last_lanes)),
+                    last_channel.eq(last_channel_of(cfg, tag.tiles, tag.n_last, layer.last_lanes)),
                 ]
                 m.next = "ROW_TILE"
             with m.State("ROW_TILE"):

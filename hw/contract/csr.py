@@ -6,10 +6,24 @@ Offsets are append-only: ID, VERSION and FINGERPRINT never move.
 import enum
 from dataclasses import dataclass
 
-__all__ = ["COUNTER_UNITS", "CSRS", "ID_VALUE", "Control", "Csr", "Region", "Status"]
+__all__ = [
+    "ADDRESS_WIDTH",
+    "COUNTER_UNITS",
+    "CSRS",
+    "ID_VALUE",
+    "REGION_ALIGNMENT",
+    "Control",
+    "Csr",
+    "Region",
+    "Status",
+]
 
 #: "LUTC", first byte in the low bits.
 ID_VALUE = int.from_bytes(b"LUTC", "little")
+#: Bits of an address in memory.
+ADDRESS_WIDTH = 40
+#: Low bits of an address that are 0 where a region begins.
+REGION_ALIGNMENT = 6
 
 
 class Control(enum.IntEnum):

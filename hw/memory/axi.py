@@ -8,8 +8,9 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from lutcore.hw.contract.csr import ADDRESS_WIDTH
+
 __all__ = [
-    "ADDRESS_WIDTH",
     "BOUNDARY",
     "BURST_INCR",
     "CACHE_BUFFERABLE",
@@ -20,7 +21,6 @@ __all__ = [
     "forward",
 ]
 
-ADDRESS_WIDTH = 40
 #: AxBURST of incrementing bursts.
 BURST_INCR = 0b01
 #: AxCACHE "normal non-cacheable bufferable": what a DMA master announces for main memory.

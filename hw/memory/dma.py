@@ -14,20 +14,13 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from lutcore.hw.memory.axi import (
-    ADDRESS_WIDTH,
-    BOUNDARY,
-    BURST_INCR,
-    CACHE_BUFFERABLE,
-    Axi4Read,
-    Axi4Write,
-)
+from lutcore.hw.contract.csr import ADDRESS_WIDTH, REGION_ALIGNMENT
+from lutcore.hw.memory.axi import BOUNDARY, BURST_INCR, CACHE_BUFFERABLE, Axi4Read, Axi4Write
 from lutcore.hw.memory.queue import Queue
 
 __all__ = [
     "LONGEST",
     "OFFSET_BITS",
-    "REGION_ALIGNMENT",
     "REGION_BITS",
     "ReadMaster",
     "Splitter",
@@ -39,8 +32,6 @@ __all__ = [
 
 #: The longest request, in beats or words, where nothing shorter is known.
 LONGEST = 2**24 - 1
-#: Bits of an address below which every region is aligned.
-REGION_ALIGNMENT = 6
 #: Bits of an offset within a region, and of an offset that may lie outside of it.
 REGION_BITS = 32
 OFFSET_BITS = REGION_BITS + 2

@@ -103,7 +103,7 @@ class StoreUnit(wiring.Component):
             with m.State("IDLE"):
                 m.d.sync += [
                     place_in_region.eq(body.address[even:]),
-                    last_channel.eq(last_channel(cfg, tiles, body.n_last, layer.last_lanes)),
+                    last_channel.eq(last_channel_of(cfg, tiles, body.n_last, layer.last_lanes)),
                 ]
                 with m.If(self.body.valid):
                     with m.If(misaligned | (body.n > cfg.tiles)):

@@ -2,7 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +13,8 @@ from lutcore.hw.contract.ternary import INDEX_BITS
 from lutcore.sim.machine.base import Halt, Move, Nest, Results, Steps
 from lutcore.sim.machine.clocks import Stamp
 from lutcore.sim.machine.slots import slices
+from lutcore.sim.machine.state import Machine
 from lutcore.sw.program.blocks import x_memory_words
-
-if TYPE_CHECKING:
-    from lutcore.sim.machine.flow import Flow
 
 __all__ = ["Chain"]
 
@@ -53,7 +51,7 @@ class Chain:
         The instruction.
     """
 
-    def __init__(self, flow: "Flow", number: int, fields: dict[str, int], nest: Nest) -> None:
+    def __init__(self, flow: Machine, number: int, fields: dict[str, int], nest: Nest) -> None:
         assert flow.layer is not None
         self.flow, self.number, self.nest, self.layer = flow, number, nest, flow.layer
         self.levels = {name: fields[f"{name.lower()}_level"] for name in "WSXT"}

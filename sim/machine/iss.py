@@ -15,10 +15,10 @@ from lutcore.hw.contract.config import CoreConfig, ceil_div
 from lutcore.hw.contract.csr import Region
 from lutcore.hw.contract.isa import INSTRUCTION_BITS, PROGRAM_MAX, Cause
 from lutcore.sim.machine.base import Counts, Fault, Order, Outcome
-from lutcore.sim.machine.legal import check, region_problem
 from lutcore.sim.machine.numbers import Contents, NumberFlow
 from lutcore.sw.program.memory import MemoryMap, load, read_y
 from lutcore.sw.program.program import Program
+from lutcore.sw.program.rules import check, region_problem
 
 __all__ = ["Iss", "IssCounts", "IssResult", "run_program"]
 

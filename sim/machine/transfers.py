@@ -2,18 +2,15 @@
 
 from collections.abc import Iterator
 from itertools import cycle
-from typing import TYPE_CHECKING
 
 from lutcore.hw.contract.config import SLOTS, ceil_div
 from lutcore.hw.contract.csr import Region
 from lutcore.hw.contract.isa import RESULT_ALIGNMENT, Cause
+from lutcore.hw.contract.loops import Body
 from lutcore.sim.machine.base import Halt, Layer, Move, Nest, Steps
 from lutcore.sim.machine.slots import slices
+from lutcore.sim.machine.state import Machine
 from lutcore.sw.program.blocks import x_memory_words
-
-if TYPE_CHECKING:
-    from lutcore.hw.contract.loops import Body
-    from lutcore.sim.machine.flow import Flow
 
 __all__ = ["load_activations", "load_weights", "store"]
 
@@ -27,7 +24,7 @@ class _Sink:
     When it meets a fault, the other half goes on for a while: it may meet another one, and earlier.
     """
 
-    def __init__(self, flow: "Flow") -> None:
+    def __init__(self, flow: Machine) -> None:
         self.flow = flow
         self.left = _REQUESTS_AHEAD
         self.broken = False
@@ -51,7 +48,7 @@ class _Sink:
         return self.left < 0
 
 
-def load_weights(flow: "Flow", number: int, fields: dict[str, int], nest: Nest) -> Steps:
+def load_weights(flow: Machine, number: int, fields: dict[str, int], nest: Nest) -> Steps:
     """LDW."""
     assert flow.layer is not None
     layer, config = flow.layer, flow.config
@@ -96,8 +93,8 @@ def load_weights(flow: "Flow", number: int, fields: dict[str, int], nest: Nest) 
 
 
 def _fill(
-    flow: "Flow", number: int, name: str, slot: int, span: tuple[int, int], layer: Layer,
-    body: "Body",
+    flow: Machine, number: int, name: str, slot: int, span: tuple[int, int], layer: Layer,
+    body: Body,
 ) -> None:  # fmt: skip
     """A section of a block arrives."""
     slots, form, (address, size) = flow.buffers[name], layer.format, span
@@ -113,7 +110,7 @@ def _fill(
         slots.write(size // width)
 
 
-def load_activations(flow: "Flow", number: int, fields: dict[str, int], nest: Nest) -> Steps:
+def load_activations(flow: Machine, number: int, fields: dict[str, int], nest: Nest) -> Steps:
     """LDX."""
     config, slots = flow.config, flow.buffers["X"]
     width, room = config.x_memory_bytes, config.x_slot_words
@@ -141,7 +138,7 @@ def load_activations(flow: "Flow", number: int, fields: dict[str, int], nest: Ne
         yield Move.WAITS
 
 
-def store(flow: "Flow", number: int, nest: Nest) -> Steps:
+def store(flow: Machine, number: int, nest: Nest) -> Steps:
     """STY."""
     assert flow.layer is not None
     layer, config = flow.layer, flow.config

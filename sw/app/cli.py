@@ -272,6 +272,7 @@ def asm(
 
     What `disasm` wrote gives the same program, byte for byte.
     """
+    from lutcore.sim.machine.legal import execution_problems
     from lutcore.sw.program.asm import assemble
 
     try:
@@ -279,7 +280,8 @@ def asm(
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise LutcoreError(f"cannot read {file}: {reason}") from None
-    assemble(text, str(file), checked=not unchecked).save(output)
+    program = assemble(text, str(file), examine=(lambda _: ()) if unchecked else execution_problems)
+    program.save(output)
 
 
 @app.command()

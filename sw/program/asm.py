@@ -18,7 +18,7 @@ import binascii
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from lutcore.hw.contract.config import ConfigError, CoreConfig
@@ -33,10 +33,9 @@ from lutcore.hw.contract.isa import (
     decode,
     encode,
 )
-from lutcore.sim.machine.legal import check, check_execution
 from lutcore.sw.base.errors import LutcoreError
-from lutcore.sw.program.memory import MemoryMap
 from lutcore.sw.program.program import Program, ProgramError
+from lutcore.sw.program.rules import Problem, check
 
 __all__ = [
     "AssemblyError",
@@ -47,8 +46,6 @@ __all__ = [
 ]
 
 _IMAGE_LINE_BYTES = 80
-#: Steps of a program that are checked as if it ran; more are a matter of seconds.
-_STEPS = 100_000
 #: Ends the weight image; its CRC32 follows.
 _END = ".end"
 _MNEMONICS = {instruction.name: instruction for instruction in INSTRUCTIONS.values()}
@@ -130,7 +127,12 @@ def _format_pairs(values: dict[str, Any]) -> str:
 # Assembly --------------------------------------------------------------------------------------
 
 
-def assemble(text: str, source: str = "assembly", *, checked: bool = True) -> Program:
+def assemble(
+    text: str,
+    source: str = "assembly",
+    *,
+    examine: Callable[[Program], Sequence[Problem]] = lambda program: (),
+) -> Program:
     """A program from the text that `disassemble` writes, or that a person has changed.
 
     Parameters
@@ -139,14 +141,14 @@ def assemble(text: str, source: str = "assembly", *, checked: bool = True) -> Pr
         The text.
     source
         Its name, for messages.
-    checked
-        Refuse what goes wrong only when the program runs, too.
+    examine
+        Finds further reasons to refuse the program, such as
+        `lutcore.sim.machine.legal.execution_problems`.
 
     Raises
     ------
     AssemblyError
-        At the first line that cannot be: neither by itself, nor, if ``checked``, with what the
-        program does when it runs.
+        At the first line that cannot be, by itself or by what `examine` finds.
     """
     lines = iter(enumerate(text.splitlines(), start=1))
     directives: dict[str, tuple[int, dict[str, Any]]] = {}
@@ -183,10 +185,7 @@ def assemble(text: str, source: str = "assembly", *, checked: bool = True) -> Pr
         program = Program.from_metadata(config, values, tuple(instructions), image)
     except ProgramError as error:
         raise _error(source, number, str(error)) from None
-    if not checked:
-        return program
-    sizes = {region: size for region, (_, size) in MemoryMap.for_program(program).regions.items()}
-    problems = check_execution(instructions, config, sizes, limit=_STEPS)
+    problems = examine(program)
     if problems:
         raise _error(source, code[problems[0].index][0], problems[0].message)
     return program

@@ -20,11 +20,11 @@ import numpy as np
 
 from lutcore.hw.contract.config import CoreConfig, ceil_div
 from lutcore.hw.contract.isa import INSTRUCTION_BITS, ISA_VERSION, words_to_bytes
-from lutcore.sim.machine.legal import check
 from lutcore.sw.base.errors import ActivationError, LutcoreError
 from lutcore.sw.layers.layer import TERNARY_BITS, Kind
 from lutcore.sw.program.blocks import BlockFormat
 from lutcore.sw.program.pack import pack_activations
+from lutcore.sw.program.rules import check
 from lutcore.sw.program.tiling import Tiling
 
 __all__ = ["FORMAT_VERSION", "Program", "ProgramError", "row_stride"]

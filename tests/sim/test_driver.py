@@ -56,7 +56,7 @@ def edited(program: Program, old: str, new: str) -> Program:
     """The program with one piece of its assembly replaced, for better or worse."""
     text = disassemble(program)
     assert old in text
-    return assemble(text.replace(old, new), checked=False)
+    return assemble(text.replace(old, new))
 
 
 @pytest.mark.parametrize("memory", [{}, {"latency": 150, "bandwidth": 0.3}], ids=["fast", "slow"])

@@ -143,7 +143,7 @@ async def resets(dut):
 
 
 async def _resets_of(bench: LayerBench, kind: str) -> None:
-    from lutcore.verif.kit.coverage import MOMENTS
+    from lutcore.verif.kit.points import MOMENTS
 
     for moment in MOMENTS:
         bench.behave(Stalls(latency=(10, 60)))

@@ -25,7 +25,7 @@ async def reset_at(bench: CoreBench, kind: str, moment: str) -> bool:
     kind
         ``"soft"`` (by CONTROL) or ``"aresetn"``.
     moment
-        One of ``lutcore.verif.kit.coverage.MOMENTS``.
+        One of ``lutcore.verif.kit.points.MOMENTS``.
 
     Returns
     -------

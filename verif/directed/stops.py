@@ -10,9 +10,9 @@ from lutcore.hw.contract.isa import (
     Opcode,
 )
 from lutcore.hw.control.supervisor import HUNG_CYCLES
-from lutcore.sim.machine.legal import check
 from lutcore.sim.rtl.simulator import FaultKind
 from lutcore.sw.program.compile import compile_layer
+from lutcore.sw.program.rules import check
 from lutcore.verif.directed.host import RESET, Host
 from lutcore.verif.directed.jobs import Job, altered_job
 from lutcore.verif.directed.nests import longest_job, nest_jobs

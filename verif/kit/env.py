@@ -19,6 +19,7 @@ import numpy as np
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.sw.base.errors import LutcoreError
 from lutcore.sw.base.files import write_file
+from lutcore.verif.kit.points import check_declared
 
 if TYPE_CHECKING:
     from cocotb.handle import SimHandleBase
@@ -211,10 +212,8 @@ def cover(point: str, bin: str) -> None:
     Raises
     ------
     LutcoreError
-        If ``lutcore.verif.kit.coverage`` declares no such point or bin.
+        If `lutcore.verif.kit.points` declares no such point or bin.
     """
-    from lutcore.verif.kit.coverage import check_declared
-
     if (point, bin) in _seen:
         return
     check_declared(point, bin)

@@ -15,7 +15,7 @@ from lutcore.hw.contract.isa import (
     decode,
     encode,
 )
-from lutcore.sim.machine.legal import check
+from lutcore.sw.program.rules import check
 
 __all__ = ["END", "dispatched", "draw_broken", "draw_program", "draw_word", "longest"]
 

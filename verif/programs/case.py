@@ -11,8 +11,8 @@ from lutcore.hw.contract.csr import Region
 from lutcore.hw.contract.isa import words_to_bytes
 from lutcore.hw.contract.ternary import INDEX_BITS
 from lutcore.sim.machine.flow import Flow
-from lutcore.sim.machine.legal import check, region_problem
 from lutcore.sw.program.blocks import BlockFormat
+from lutcore.sw.program.rules import check, region_problem
 
 __all__ = ["MEMORY_BYTES", "STEPS", "Case"]
 

@@ -16,8 +16,9 @@ from lutcore.hw.contract.loops import Loop, walk
 from lutcore.hw.contract.ternary import INDEX_BITS
 from lutcore.sim.machine.base import Layer
 from lutcore.sim.machine.flow import Flow
-from lutcore.sim.machine.legal import check, check_execution
+from lutcore.sim.machine.legal import check_execution
 from lutcore.sw.program.blocks import x_memory_words
+from lutcore.sw.program.rules import check
 from lutcore.verif.programs.case import MEMORY_BYTES, STEPS, Case
 
 __all__ = ["legal_case"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lutcore.verif.kit.coverage import points
+from lutcore.verif.kit.points import points
 from lutcore.verif.regression.runner import JobResult
 
 __all__ = ["print_report"]

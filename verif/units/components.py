@@ -12,12 +12,12 @@ from lutcore.hw.compute.lanes import Lanes
 from lutcore.hw.compute.scale import ScaleUnit
 from lutcore.hw.compute.table import TableUnit
 from lutcore.hw.contract.config import CoreConfig
-from lutcore.hw.contract.csr import COUNTER_UNITS
+from lutcore.hw.contract.csr import ADDRESS_WIDTH, COUNTER_UNITS
 from lutcore.hw.control.csr_file import EXTRA_COUNTERS, CounterBank, CsrFile, event_bits
 from lutcore.hw.control.fetch import Fetch
 from lutcore.hw.core import READERS
 from lutcore.hw.export import component_verilog
-from lutcore.hw.memory.axi import ADDRESS_WIDTH, Axi4Lite, Axi4Read, Axi4Write
+from lutcore.hw.memory.axi import Axi4Lite, Axi4Read, Axi4Write
 from lutcore.hw.memory.dma import ReadMaster, Window, WriteMaster, request_layout
 from lutcore.hw.util import State
 

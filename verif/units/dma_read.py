@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import cocotb
 
-from lutcore.hw.memory.axi import ADDRESS_WIDTH, BOUNDARY
+from lutcore.hw.contract.csr import ADDRESS_WIDTH
+from lutcore.hw.memory.axi import BOUNDARY
 from lutcore.hw.memory.dma import OFFSET_BITS, REGION_BITS
 from lutcore.verif.kit import env
 from lutcore.verif.units.components import DmaRead

@@ -4,7 +4,7 @@ import cocotb
 
 from lutcore.hw.contract.isa import INSTRUCTION_BITS, PROGRAM_MAX, Cause, Unit, decode
 from lutcore.hw.control.fetch import Fetch
-from lutcore.sim.machine.legal import check
+from lutcore.sw.program.rules import check
 from lutcore.verif.kit import env
 from lutcore.verif.oracles.fetch import END, dispatched, draw_broken, draw_program, longest
 from lutcore.verif.units.streams import UnitBench, draw_pressure

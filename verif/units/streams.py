@@ -14,7 +14,7 @@ from amaranth.lib import wiring
 from cocotb.triggers import RisingEdge, Timer
 
 from lutcore.verif.kit import env
-from lutcore.verif.units.catalogue import UNIT_POINTS
+from lutcore.verif.kit.points import points
 from lutcore.verif.units.layouts import codec
 
 __all__ = ["Port", "Process", "Stream", "UnitBench", "draw_pressure"]
@@ -285,5 +285,5 @@ class Stream:
         self._seen.add(state)
         point, bin = f"{self.bench.unit}: streams", f"{self.name.split()[0]} {state}"
         # Some streams never wait, or never make wait.
-        if point in UNIT_POINTS and bin in UNIT_POINTS[point].bins:
+        if point in points() and bin in points()[point].bins:
             env.cover(point, bin)

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from lutcore.hw.contract.config import PRESETS
 from lutcore.hw.contract.isa import Cause
-from lutcore.sim.machine.legal import check, check_execution
+from lutcore.sim.machine.legal import check_execution, execution_problems
 from lutcore.sw.layers.layer import QuantLayer
 from lutcore.sw.program.asm import AssemblyError, assemble, assemble_instructions, disassemble
 from lutcore.sw.program.compile import compile_layer
 from lutcore.sw.program.memory import MemoryMap
+from lutcore.sw.program.rules import check
 from lutcore.verif.kit.strategies import activations, configs, layers
 
 TINY = PRESETS["tiny"]
@@ -160,7 +161,7 @@ def test_assembler_names_the_line() -> None:
     line = next(n for n, row in enumerate(text.splitlines(), 1) if " sty base" in row)
     broken = text.replace("sty base=0", "sty base=64")
     with pytest.raises(AssemblyError, match=rf"^x:{line}: bytes .* of the results"):
-        assemble(broken, "x")
+        assemble(broken, "x", examine=execution_problems)
 
 
 def _layer() -> QuantLayer:

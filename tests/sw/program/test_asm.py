@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from lutcore.hw.contract.config import PRESETS, CoreConfig
 from lutcore.hw.contract.isa import INSTRUCTIONS, Cause, Opcode, Unit, encode
-from lutcore.sim.machine.legal import check
 from lutcore.sw.layers.layer import QuantLayer
 from lutcore.sw.program.asm import (
     AssemblyError,
@@ -18,6 +17,7 @@ from lutcore.sw.program.asm import (
 )
 from lutcore.sw.program.compile import compile_layer
 from lutcore.sw.program.program import Program
+from lutcore.sw.program.rules import check
 from lutcore.verif.kit.strategies import configs, layers
 
 TINY = PRESETS["tiny"]

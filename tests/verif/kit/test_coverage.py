@@ -9,8 +9,9 @@ from lutcore.hw.export import ports
 from lutcore.sw.base.errors import LutcoreError
 from lutcore.verif.core.wrapper import check_ports
 from lutcore.verif.kit.configurations import CONFIGURATIONS
-from lutcore.verif.kit.coverage import check_declared, hits, holes, points
+from lutcore.verif.kit.coverage import hits, holes
 from lutcore.verif.kit.env import COVERAGE_FILE
+from lutcore.verif.kit.points import check_declared, points
 
 CONFIG = CoreConfig(rows=1, lanes=8, group=2, depth=1, planes=2, bus_width=32)
 

@@ -12,10 +12,10 @@ from lutcore.hw.contract.config import CoreConfig
 from lutcore.hw.contract.isa import LOOP_LEVELS, UNIT_OF, Axis, Opcode
 from lutcore.sim.driver import run_on_iss
 from lutcore.sim.golden import golden
-from lutcore.sim.machine.legal import check
 from lutcore.sim.rtl.build import build_model
 from lutcore.sw.base.errors import LutcoreError
 from lutcore.sw.program.compile import compile_layer
+from lutcore.sw.program.rules import check
 from lutcore.verif.directed.nests import deepened, halved
 from lutcore.verif.directed.scenario import Bench, Jobs, Scenario
 from lutcore.verif.kit.layers import draw_case

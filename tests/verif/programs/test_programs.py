@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 
 from lutcore.hw.contract.isa import Cause, Opcode, Unit
-from lutcore.sim.machine.legal import check, check_execution
+from lutcore.sim.machine.legal import check_execution
+from lutcore.sw.program.rules import check
 from lutcore.verif.kit.configurations import CONFIGURATIONS
 from lutcore.verif.programs import run as programs_run
 from lutcore.verif.programs.bench import KINDS, Tally, case_of, run_programs

@@ -8,10 +8,11 @@ from xml.etree import ElementTree
 import pytest
 
 from lutcore.hw.contract.config import CoreConfig
-from lutcore.verif.kit.coverage import points
 from lutcore.verif.kit.env import SETTINGS_VARIABLE, Settings
+from lutcore.verif.kit.points import UNITS, points
+from lutcore.verif.regression.benches import BENCHES
 from lutcore.verif.regression.simulators import build, simulate
-from lutcore.verif.units.catalogue import UNIT_BENCHES, UNIT_POINTS
+from lutcore.verif.units.catalogue import UNIT_BENCHES
 from lutcore.verif.units.layouts import codec
 
 SMALL = CoreConfig(rows=1, lanes=8, group=2, depth=2, planes=2, bus_width=64)
@@ -81,10 +82,10 @@ def test_an_edit_is_caught(unit: str, tmp_path: Path) -> None:
     assert re.search(rf"cycle \d+: {unit}: {what}.* is .*, expected ", failure), failure
 
 
-def test_points_are_merged() -> None:
-    assert UNIT_POINTS.items() <= points().items()
-    for point in UNIT_POINTS.values():
-        assert set(point.benches) <= UNIT_BENCHES.keys()
+def test_points_belong_to_benches() -> None:
+    assert tuple(UNIT_BENCHES) == UNITS
+    for point in points().values():
+        assert set(point.benches) <= BENCHES.keys()
         assert len(set(point.bins)) == len(point.bins)
 
 

@@ -1,4 +1,4 @@
-"""The figures of docs/performance.md: ``python -m lutcore.sim.figures``.
+"""The figures of docs/performance.md: ``python -m lutcore.sw.app.figures``.
 
 Cycles do not depend on the values, so the layers are generated, in the shapes and formats of the
 checkpoints that they stand for. Every run is checked bit for bit against the golden model.
