@@ -9,7 +9,7 @@ from lutcore.hw.compute.scale import final_tag
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.hw.contract.isa import INSTRUCTIONS, Opcode
 from lutcore.hw.memory.buffers import read_signature
-from lutcore.hw.util import State, low_zeros
+from lutcore.hw.util import State, last_channel_of, low_zeros
 
 __all__ = ["FinalUnit"]
 

@@ -8,7 +8,7 @@ from lutcore.hw.contract.config import CoreConfig
 from lutcore.hw.contract.isa import INSTRUCTIONS, RESULT_ALIGNMENT, Opcode
 from lutcore.hw.control.nest import body_layout
 from lutcore.hw.memory.dma import OFFSET_BITS, REGION_BITS, request_layout
-from lutcore.hw.util import State, low_zeros
+from lutcore.hw.util import State, last_channel_of, low_zeros
 
 __all__ = ["StoreUnit"]
 
