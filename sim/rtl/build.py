@@ -51,7 +51,7 @@ _FLAGS = (
     "-DCXXRTL_NDEBUG",
 )
 #: Files that take part in a build.
-_SOURCES = ("harness.cpp", "cxxrtl_wide.h", "cxxrtl_split.py", "rtl_build.py")
+_SOURCES = ("harness.cpp", "cxxrtl_wide.h", "split.py", "build.py")
 #: Generated C++ per compiler run, in characters: smaller ones cannot pay for the shared headers.
 _UNIT_CHARACTERS = 400_000
 #: Splitting a wire can uncover the next one of the same loop.

@@ -1,6 +1,6 @@
 // Clock loop, AXI memory model and AXI4-Lite host around the generated model of `lutcore`.
 //
-// Compiled together with the output of `write_cxxrtl`, which `rtl_build.py` includes before this
+// Compiled together with the output of `write_cxxrtl`, which `build.py` includes before this
 // file. Macros set by the build:
 //   LUTCORE_BEAT_BYTES  bytes per beat of m_axi
 //   LUTCORE_SETTLE      1 if the model has combinational feedback and wants repeated evaluation
@@ -70,7 +70,7 @@ void set(cxxrtl::value<N> &port, uint32_t bits) { port.data[0] = bits; }
 
 extern "C" {
 
-// These are mirrored by ctypes structures in rtl.py.
+// These are mirrored by ctypes structures in simulator.py.
 struct lutcore_options {
     uint64_t memory_bytes;
     uint64_t latency;
