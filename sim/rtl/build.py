@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -30,12 +30,8 @@ from lutcore.sw.base.cache import cache_folder
 from lutcore.sw.base.errors import LutcoreError
 from lutcore.sw.base.files import OutputError
 
-__all__ = ["AGED_PORT", "SELECT_PORT", "Optimise", "RtlModel", "build_model", "run_yosys"]
+__all__ = ["Optimise", "RtlModel", "build_model", "run_yosys"]
 
-#: Optional input that a simulation holds at one value: it selects a variant of the design.
-SELECT_PORT = "mutsel"
-#: Optional input that a simulation holds as well: the upper bits of counters are ones.
-AGED_PORT = "mutaged"
 
 #: ``"run"`` is for long simulations; ``"fast"`` saves a tenth of the compile time and of the speed.
 Optimise = Literal["run", "fast"]
@@ -58,6 +54,7 @@ _UNIT_CHARACTERS = 400_000
 _FEEDBACK_ROUNDS = 4
 
 _PORT = re.compile(r"^\t/\*(?:input|output)\*/ (?:value|wire)<(\d+)> p_(\w+)", re.MULTILINE)
+_INPUT = re.compile(r"^\t/\*input\*/ value<(\d+)> p_(\w+)", re.MULTILINE)
 _TRACE = re.compile(r"^(?:core_2e_)?trace__state$")
 
 
@@ -71,13 +68,18 @@ class RtlModel:
         Shared library in the cache.
     bus_width
         Bits per beat of its AXI4 master.
-    ages
-        Whether it has the input ``mutaged``.
+    inputs
+        Further inputs, which a core does not have, and the values that they are held at. Those
+        that are not named here are 0. They have up to 32 bits.
     """
 
     path: Path
     bus_width: int
-    ages: bool = False
+    inputs: tuple[tuple[str, int], ...] = ()
+
+    def holding(self, **inputs: int) -> "RtlModel":
+        """The same model with further inputs at these values."""
+        return replace(self, inputs=tuple(inputs.items()))
 
 
 def build_model(
@@ -125,7 +127,7 @@ def build_model(
     )
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
     path = cache_folder() / "rtl" / f"{digest}.so"
-    model = RtlModel(path, bus_width, ages=f" {AGED_PORT};" in verilog)
+    model = RtlModel(path, bus_width)
     if model.path.exists():
         return model
     try:
@@ -173,10 +175,8 @@ def _build(
         macros = f"#define LUTCORE_SETTLE {int(settles)}\n"
         if trace is not None:
             macros += f"#define LUTCORE_TRACE p_{trace}\n"
-        if SELECT_PORT in ports:
-            macros += f"#define LUTCORE_SELECT p_{SELECT_PORT}\n"
-        if AGED_PORT in ports:
-            macros += f"#define LUTCORE_AGED p_{AGED_PORT}\n"
+        inputs = _further_inputs(header, model.bus_width)
+        macros += f"#define LUTCORE_INPUTS(X) {' '.join(f'X({port})' for port in inputs)}\n"
         units = [split.units[0] + f'\n{macros}#include "harness.cpp"\n', *split.units[1:]]
         report(f"compiling {sum(map(len, units)) / 1e6:.1f} MB of C++")
         library = _compile(folder, units, flags)
@@ -224,6 +224,13 @@ def _check_ports(ports: dict[str, int], bus_width: int) -> None:
     trace = next((width for name, width in ports.items() if name.endswith("trace_state")), 0)
     if trace > 64:
         raise LutcoreError(f"trace_state is {trace} bits wide: at most 32 units can be traced")
+
+
+def _further_inputs(header: str, bus_width: int) -> list[str]:
+    """Inputs of up to 32 bits that a core does not have, as CXXRTL names them without ``p_``."""
+    known = {name.replace("_", "__") for name, _ in _expected_ports(bus_width)}
+    found = _INPUT.findall(header)
+    return [port for width, port in found if port not in known and int(width) <= 32]
 
 
 def _expected_ports(bus_width: int) -> Iterator[tuple[str, int]]:

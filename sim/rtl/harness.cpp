@@ -5,8 +5,7 @@
 //   LUTCORE_BEAT_BYTES  bytes per beat of m_axi
 //   LUTCORE_SETTLE      1 if the model has combinational feedback and wants repeated evaluation
 //   LUTCORE_TRACE       name of the member that holds the units' states, if the core has one
-//   LUTCORE_SELECT      name of an input that selects a variant of the design, if it has one
-//   LUTCORE_AGED        name of an input that makes its cycle counter a high one, if it has one
+//   LUTCORE_INPUTS(X)   X(name) for each input that is no port of a core
 //
 // One clock cycle is one evaluation. The generated model computes everything from the registers'
 // current values, so evaluating once at a rising edge yields the outputs of the ending cycle
@@ -80,8 +79,6 @@ struct lutcore_options {
     uint64_t fault_burst;
     uint32_t fault_kind;
     uint32_t trace;
-    uint32_t select;
-    uint32_t aged;
 };
 
 struct lutcore_stats {
@@ -149,13 +146,19 @@ public:
           stall_below_(uint64_t(options.stall_probability * 4294967296.0)),
           credit_gain_(int64_t(options.bandwidth * double(kOneBeat))), credit_(2 * kOneBeat) {
         set(dut_.p_aresetn, 0);
-#ifdef LUTCORE_SELECT
-        set(dut_.LUTCORE_SELECT, options.select);
-#endif
-#ifdef LUTCORE_AGED
-        set(dut_.LUTCORE_AGED, options.aged);
-#endif
         poison_read_data();
+    }
+
+    // Names are mangled as CXXRTL does it, with two underscores for one.
+    int32_t set_input(const char *name, uint32_t value) {
+#define LUTCORE_SET(port)                      \
+    if (std::strcmp(name, #port) == 0) {       \
+        set(dut_.p_##port, value);             \
+        return 1;                              \
+    }
+        LUTCORE_INPUTS(LUTCORE_SET)
+#undef LUTCORE_SET
+        return 0;
     }
 
     int32_t reset(uint64_t cycles) {
@@ -575,6 +578,10 @@ LUTCORE_EXPORT Simulation *lutcore_new(uint8_t *memory, const lutcore_options *o
 }
 
 LUTCORE_EXPORT void lutcore_delete(Simulation *s) { delete s; }
+
+LUTCORE_EXPORT int32_t lutcore_set_input(Simulation *s, const char *name, uint32_t value) {
+    return s->set_input(name, value);
+}
 
 LUTCORE_EXPORT int32_t lutcore_reset(Simulation *s, uint64_t cycles) { return s->reset(cycles); }
 

@@ -119,8 +119,6 @@ class _Options(ctypes.Structure):
         ("fault_burst", ctypes.c_uint64),
         ("fault_kind", ctypes.c_uint32),
         ("trace", ctypes.c_uint32),
-        ("select", ctypes.c_uint32),
-        ("aged", ctypes.c_uint32),
     )
 
 
@@ -172,15 +170,11 @@ class RtlSim:
         last: from that burst on it takes nothing.
     trace
         Record the state of every unit; see `trace`. Costs 8 bytes per change.
-    select
-        Value of the input ``mutsel``, if the design has one.
-    aged
-        Value of the input ``mutaged``, if the design has one.
 
     Raises
     ------
     LutcoreError
-        If an argument is out of range, or the model cannot be loaded.
+        If an argument is out of range, the model cannot be loaded, or it has no such input.
     """
 
     def __init__(
@@ -194,8 +188,6 @@ class RtlSim:
         stall_probability: float = 0.0,
         fault: Fault | None = None,
         trace: bool = False,
-        select: int = 0,
-        aged: bool = False,
     ) -> None:
         if memory.dtype != np.uint8 or memory.ndim != 1:
             raise LutcoreError(
@@ -231,11 +223,13 @@ class RtlSim:
             fault_burst=burst,
             fault_kind=0 if kind is None else 1 + _FAULTS.index(kind),
             trace=trace,
-            select=select,
-            aged=aged,
         )
         self._handle = self._library.lutcore_new(memory.ctypes.data, ctypes.byref(options))
         weakref.finalize(self, self._library.lutcore_delete, self._handle)
+        for name, value in model.inputs:
+            mangled = name.replace("_", "__").encode()
+            if not self._library.lutcore_set_input(self._handle, mangled, value):
+                raise LutcoreError(f"the design has no input {name!r} besides the ports of a core")
 
     @classmethod
     def build(
@@ -410,6 +404,7 @@ def _load(path: Path) -> ctypes.CDLL:
     for name, result, arguments in (
         ("new", pointer, (pointer, ctypes.POINTER(_Options))),
         ("delete", None, (pointer,)),
+        ("set_input", i32, (pointer, ctypes.c_char_p, ctypes.c_uint32)),
         ("reset", i32, (pointer, u64)),
         ("run", i32, (pointer, u64, i32)),
         ("access_csrs", i32, (pointer, accesses, u64, accesses, u64, u64)),

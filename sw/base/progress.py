@@ -1,10 +1,17 @@
 """Progress on the screen, of anything that takes more than a moment; on standard error."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as _Bar
 
 __all__ = ["Progress", "progress"]
@@ -13,10 +20,11 @@ __all__ = ["Progress", "progress"]
 class Progress:
     """How far something is; made by :func:`progress`."""
 
-    def __init__(self, bar: _Bar, step: str, total: int | None, *, live: bool) -> None:
-        self._bar, self._live = bar, live
+    def __init__(self, bar: _Bar, step: str, total: int | None) -> None:
+        self._bar = bar
         self._step, self._total, self._done = step, total, 0
         self._task = bar.add_task(step, total=total)
+        self._began, self._first = time.monotonic(), 0
 
     def advance(self) -> None:
         """One more is done."""
@@ -24,7 +32,11 @@ class Progress:
 
     def update(self, done: int, total: int | None = None, step: str | None = None) -> None:
         """So many are done: of `total`, and in `step`, if that is another one now."""
-        before = None if step not in (None, self._step) else self._tenths()
+        again = step not in (None, self._step)
+        if again:
+            self._began, self._first = time.monotonic(), done
+            self._bar.reset(self._task)
+        before = None if again else self._tenths()
         self._done = done
         self._total = self._total if total is None else total or None
         self._step = self._step if step is None else step
@@ -33,22 +45,34 @@ class Progress:
             description=self._step,
             completed=done,
             total=self._total,
-            refresh=not self._live,
         )
         # A log gets a line for every step and tenth of it, instead of a bar that moves.
         if not self._bar.console.is_terminal and self._tenths() != before:
-            self.print(f"{self._step}: {done} of {self._total}" if self._total else self._step)
+            count = f": {done} of {self._total}{self._left()}" if self._total else ""
+            self.print(f"{self._step}{count}")
 
     def print(self, text: str) -> None:
         """A line that stays."""
         self._bar.console.print(text, highlight=False)
 
+    def _left(self) -> str:
+        """An estimate of the time left, from what this step has taken so far."""
+        done, rest = self._done - self._first, (self._total or 0) - self._done
+        if done < 1 or rest < 1:
+            return ""
+        seconds = (time.monotonic() - self._began) * rest / done
+        return f", about {_duration(seconds)} left"
+
     def _tenths(self) -> int:
         return self._done * 10 // self._total if self._total else 0
 
 
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
 @contextmanager
-def progress(step: str, total: int | None = None, *, live: bool = True) -> Iterator[Progress]:
+def progress(step: str, total: int | None = None) -> Iterator[Progress]:
     """A bar while something is going on; where the output is no terminal, lines.
 
     Parameters
@@ -57,16 +81,14 @@ def progress(step: str, total: int | None = None, *, live: bool = True) -> Itera
         What is going on.
     total
         How many there are of it, if that is known.
-    live
-        Whether a thread keeps the bar moving; none may where processes are forked.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     bar = _Bar(
         *columns,
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
-        auto_refresh=live,
     )
     with bar:
-        yield Progress(bar, step, total, live=live)
+        yield Progress(bar, step, total)

@@ -9,11 +9,10 @@ import numpy as np
 from lutcore.hw.contract.config import ceil_div
 from lutcore.hw.contract.csr import COUNTER_UNITS, CSRS, Control, Region, Status
 from lutcore.hw.contract.isa import INSTRUCTION_BITS, Cause
-from lutcore.hw.control.csr_file import COUNTER_BITS, EXTRA_COUNTERS
+from lutcore.hw.control.csr_file import EXTRA_COUNTERS
 from lutcore.hw.util import State
 from lutcore.sim.rtl.simulator import CsrError, RtlModel, RtlSim
 from lutcore.verif.directed.jobs import GUARD, Job
-from lutcore.verif.mutation.mutants import YOUNG
 
 __all__ = ["RESET", "Host", "Killed", "Record", "Silence"]
 
@@ -56,12 +55,8 @@ class Host:
     ----------
     model, memory
         The compiled core; a memory of `sparse_memory`.
-    select
-        The fault; 0 for none.
     record
         Filled by a core without faults; read otherwise.
-    aged
-        Whether its counters have ones in their upper bits, if the model has an input for it.
     simulator
         Further arguments of `RtlSim`.
     """
@@ -70,18 +65,14 @@ class Host:
         self,
         model: RtlModel,
         memory: np.ndarray,
-        select: int,
         record: Record,
         *,
         learning: bool,
-        aged: bool = False,
         **simulator: Any,
     ) -> None:
         self.memory, self.record, self.learning = memory, record, learning
         self._bus_width = model.bus_width
-        self.sim = RtlSim(model, memory, select=select, trace=True, aged=aged, **simulator)
-        # What the units' counters of an old core begin with.
-        self._age = (1 << COUNTER_BITS) - (1 << YOUNG) if aged and model.ages else 0
+        self.sim = RtlSim(model, memory, trace=True, **simulator)
         # Cycles from the write that starts to the first one that counts, and from the last one to
         # the interrupt of a program that ends well; once there has been one.
         self._lead: int | None = None
@@ -291,7 +282,7 @@ class Host:
         if job.others:
             status = self.read("STATUS")
             seen = status >> 8 & 0xFF, status >> 16
-            self.same("cause and instruction of the stop", seen)
+            self.same("cause and instruction of the stop", [int(number) for number in seen])
             stop = next((other for other in job.others if other == seen), stop)
         self.expect_status([Status.ERROR], *stop)
 
@@ -306,7 +297,7 @@ class Host:
 
     def check_counter(self, name: str, count: int) -> None:
         """One of the units' counters."""
-        self.check(name, self.read_wide(name), self._age + count)
+        self.check(name, self.read_wide(name), count)
 
     def check_counters(self, ended: int) -> None:
         """The counters against the recorded states of the units.
@@ -315,8 +306,6 @@ class Host:
         stopped.
         """
         cycles = self.read_wide("CYCLES")
-        if self._age:
-            cycles %= 1 << YOUNG
         # The interrupt is pending in the cycle after the last one of the run.
         last = ended - 1
         begin = last - cycles

@@ -206,14 +206,6 @@ def _budget(bench: Bench) -> None:
             host.run(job, budget)
 
 
-@scenario(SCENARIOS, "aged")
-def _aged(bench: Bench) -> None:
-    """Programs on a core whose counters begin with high values."""
-    host = bench.host(latency=3, aged=True)
-    for job in bench.jobs.layers("small", 2):
-        host.run(job, counters=True)
-
-
 @scenario(SCENARIOS, "large")
 def _large(bench: Bench) -> None:
     """Layers of many steps, tiles and row tiles; loads that run ahead of a slow memory."""

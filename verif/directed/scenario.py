@@ -102,8 +102,6 @@ class Bench:
     ----------
     jobs, model, memory
         Shared by all.
-    select
-        The fault; 0 for none.
     records
         What the hosts of the core without faults did, in the order of their creation.
     learning
@@ -113,7 +111,6 @@ class Bench:
     jobs: Jobs
     model: RtlModel
     memory: np.ndarray
-    select: int = 0
     records: list[Record] = field(default_factory=list)
     learning: bool = True
     hosts: list[Host] = field(default_factory=list)
@@ -132,7 +129,6 @@ class Bench:
         host = Host(
             self.model,
             self.memory,
-            self.select,
             self.records[len(self.hosts)],
             learning=self.learning,
             **simulator,

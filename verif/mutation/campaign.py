@@ -1,18 +1,22 @@
 """A whole campaign: faults are drawn, built into one design, judged, and what is left is proved."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.sim.rtl.build import build_model
 from lutcore.sim.rtl.verilog import verilog_of
+from lutcore.sw.base.cache import Kept
 from lutcore.sw.base.errors import LutcoreError
-from lutcore.verif.directed.scenario import Jobs, Scenario
-from lutcore.verif.mutation.claims import Claims
-from lutcore.verif.mutation.judge import SCENARIOS, Outcome, Regression, Verdict
+from lutcore.sw.base.executor import Finished, Runner, Task, execute, runner
+from lutcore.verif.directed.host import Record
+from lutcore.verif.directed.scenario import Jobs
+from lutcore.verif.mutation.judge import SCENARIOS, Regression, Verdict
 from lutcore.verif.mutation.mutants import (
     GROUPS,
     UNITS,
@@ -22,11 +26,14 @@ from lutcore.verif.mutation.mutants import (
     read_netlist,
     sample,
 )
-from lutcore.verif.mutation.proof import METHODS, prove_equivalent
-from lutcore.verif.mutation.reach import Fact
-from lutcore.verif.mutation.scope import Scope
+from lutcore.verif.mutation.proof import prove_equivalent
 
 __all__ = ["SMALL_CORE", "Campaign", "Request", "run_campaign", "units_of"]
+
+#: What decides the verdict on a fault, besides the design.
+_SOURCES = ("lutcore.hw.contract", "lutcore.sim", "lutcore.sw.program", "lutcore.verif")
+#: Seconds after which a fault has hung the simulation itself.
+_PATIENCE = 900.0
 
 #: Small, with buffers that layers of a few hundred columns overflow, so that all of the control is
 #: at work; every unit is more than one wide where the configuration lets it.
@@ -62,12 +69,10 @@ class Request:
         Faults; shared equally by the groups, or the units.
     seed
         Of the choice of faults and of the regression.
-    processes
-        Faults judged side by side.
     only
         Judge these faults alone, counted from 1; all, if there are none.
     prove
-        Whether to try to prove survivors equivalent.
+        Whether to try to prove equivalent what the first scenario does not kill.
     source
         Where the configuration is from, as on the command line; None for `SMALL_CORE`.
     """
@@ -76,7 +81,6 @@ class Request:
     units: tuple[str, ...] = ("datapath", "control")
     count: int = 40
     seed: int = 1
-    processes: int = 1
     only: tuple[int, ...] = ()
     prove: bool = True
     source: str | None = None
@@ -101,9 +105,9 @@ class Campaign:
     cycles: int
 
     @property
-    def survivors(self) -> list[Verdict]:
+    def undecided(self) -> list[Verdict]:
         """Faults that nothing noticed and that are not proved to do nothing."""
-        return [verdict for verdict in self.verdicts if verdict.outcome == "survived"]
+        return [verdict for verdict in self.verdicts if verdict.outcome == "undecided"]
 
 
 def units_of(names: Sequence[str]) -> list[tuple[str, ...]]:
@@ -133,9 +137,101 @@ def draw(netlist: Netlist, request: Request) -> list[Mutant]:
     return mutants
 
 
+class _Workshop:
+    """What the faults of a request have in common, made once in each process."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        with tempfile.TemporaryDirectory(prefix="lutcore-mutate-") as folder:
+            self.netlist: Netlist = read_netlist(verilog_of(request.config), Path(folder))
+            self.mutants = draw(self.netlist, request)
+            self._verilog = instrument(self.netlist, self.mutants, Path(folder))
+        self._jobs = Jobs(request.config, request.seed)
+
+    def kept(self, *parts: str) -> Kept:
+        """The place of a result that depends on the netlist and on the seed of the stimulus."""
+        return Kept("mutate", *parts, self.netlist.rtlil, str(self.request.seed), sources=_SOURCES)
+
+    def regression(self, records: dict[str, list[Record]] | None = None) -> Regression:
+        """The scenarios on the compiled design with all faults."""
+        model = build_model(
+            self._verilog,
+            bus_width=self.request.config.bus_width,
+            optimise="fast",
+            progress=False,
+        )
+        return Regression(model, self._jobs, records=records)
+
+    def judged(self, number: int) -> Verdict:
+        """What becomes of a fault; the design without one has been learnt."""
+        learnt = self.kept("learnt").read()
+        if learnt is None:
+            learnt = learn(self)
+        records = {
+            name: [Record(**record) for record in found]
+            for name, found in learnt["records"].items()
+        }
+        regression, mutant = self.regression(records), self.mutants[number - 1]
+        first = regression.judge(number, mutant, SCENARIOS[:1])
+        if first.outcome == "killed":
+            return first
+        if self.request.prove:
+            # What does nothing would otherwise go through the whole regression.
+            with tempfile.TemporaryDirectory(prefix="lutcore-mutate-") as folder:
+                where = prove_equivalent(self.netlist, mutant, Path(folder))
+            if where is not None:
+                return replace(first, outcome="equivalent", by=where, detail="")
+        rest = regression.judge(number, mutant, SCENARIOS[1:])
+        late = first if first.outcome == "timing" and rest.outcome != "killed" else rest
+        return replace(late, seconds=first.seconds + rest.seconds)
+
+
+#: The workshop of a request; a campaign needs no other one at the same time.
+_workshop = lru_cache(maxsize=1)(_Workshop)
+
+
+def learn(
+    shop: _Workshop, report: Callable[[str], None] = lambda name: None, *, fresh: bool = False
+) -> dict[str, Any]:
+    """What the design without a fault does in every scenario, kept by its content."""
+    kept = shop.kept("learnt")
+    found = None if fresh else kept.read()
+    if found is None:
+        learnt = shop.regression().learn(report)
+        records = {
+            name: [asdict(record) for record in some] for name, some in learnt["records"].items()
+        }
+        found = {"records": records, "cycles": learnt["cycles"]}
+        kept.write(found)
+    return found
+
+
+@dataclass(frozen=True)
+class FaultTask(Task):
+    """Judge one fault of a request."""
+
+    request: Request
+    number: int
+    limit = _PATIENCE
+
+    def run(self) -> dict[str, Any]:
+        # Units are also made to ask them for their sizes.
+        warnings.filterwarnings("ignore", message=".*created but never used")
+        verdict = _workshop(replace(self.request, only=())).judged(self.number)
+        return {key: value for key, value in vars(verdict).items() if key != "mutant"}
+
+    def kept(self) -> Kept:
+        request = replace(self.request, only=())
+        mutant = _workshop(request).mutants[self.number - 1]
+        return _workshop(request).kept("fault", repr(mutant), str(request.prove))
+
+
 def run_campaign(
     request: Request,
     progress: Callable[[str, int, int], None] = lambda step, done, of: None,
+    *,
+    run: Runner | None = None,
+    fresh: bool = False,
 ) -> Campaign:
     """Run a campaign.
 
@@ -145,6 +241,10 @@ def run_campaign(
         What to do.
     progress
         Called with the present step, and how much of how many of it are done.
+    run
+        Where the faults are judged. Default: one process of this machine.
+    fresh
+        Judge again what is kept.
 
     Raises
     ------
@@ -152,99 +252,41 @@ def run_campaign(
         If an argument is out of range, a tool is missing, or the design fails without a fault.
     """
     units_of(request.units)
-    with tempfile.TemporaryDirectory(prefix="lutcore-mutate-") as temporary:
-        folder = Path(temporary)
-        progress("reading the design", 0, 0)
-        netlist = read_netlist(verilog_of(request.config), folder)
-        mutants = draw(netlist, request)
-        for number in request.only:
-            if not 1 <= number <= len(mutants):
-                raise LutcoreError(
-                    f"there is no fault {number}: with this count they are 1 to {len(mutants)}"
-                )
-        progress(f"building {len(mutants)} faults into the design", 0, 0)
-        verilog = instrument(netlist, mutants, folder)
-        model = build_model(
-            verilog, bus_width=request.config.bus_width, optimise="fast", progress=False
-        )
-        regression = Regression(
-            model,
-            Jobs(request.config, request.seed),
-            report=lambda name: progress(f"without a fault: {name}", 0, 0),
-        )
-        wanted = list(enumerate(mutants, 1))
-        if request.only:
-            wanted = [wanted[number - 1] for number in sorted(set(request.only))]
-        verdicts: dict[int, Verdict] = {}
-
-        def judge(step: str, scenarios: Sequence[Scenario]) -> None:
-            rest = outcomes("survived", "timing") if verdicts else [number for number, _ in wanted]
-            faults = [(number, mutants[number - 1]) for number in rest]
-            judged = regression.judge_all(faults, request.processes, scenarios)
-            for done, verdict in enumerate(judged, 1):
-                verdicts[verdict.number] = verdict
-                progress(step, done, len(faults))
-
-        def prove(step: str, methods: Sequence[str]) -> None:
-            unseen = [verdicts[number] for number in outcomes("survived")]
-            proofs = _prove(netlist, unseen, request.processes, methods)
-            for done, verdict in enumerate(proofs, 1):
-                verdicts[verdict.number] = verdict
-                progress(step, done, len(unseen))
-
-        def outcomes(*wanted: Outcome) -> list[int]:
-            return sorted(n for n, verdict in verdicts.items() if verdict.outcome in wanted)
-
-        if request.prove:
-            # What does nothing would otherwise go through the whole regression.
-            judge("judging, first scenario", SCENARIOS[:1])
-            prove("proving the others equivalent", METHODS[:-1])
-        judge("judging", SCENARIOS)
-        if request.prove:
-            # Takes longest, so that it is for those that nothing else has settled.
-            prove("proving the rest equivalent", METHODS[-1:])
-            unseen = [verdicts[number] for number in outcomes("survived")]
-            claims = Claims(request.config, netlist)
-            for done, verdict in enumerate(_contradict(claims, unseen, request.processes), 1):
-                verdicts[verdict.number] = verdict
-                progress("putting the rest before claims", done, len(unseen))
-    return Campaign(
-        request, tuple(verdicts[number] for number in sorted(verdicts)), regression.cycles
+    progress("building the faults into the design", 0, 0)
+    shop = _workshop(replace(request, only=()))
+    for number in request.only:
+        if not 1 <= number <= len(shop.mutants):
+            raise LutcoreError(
+                f"there is no fault {number}: with this count they are 1 to {len(shop.mutants)}"
+            )
+    names = {scenario.name: place for place, scenario in enumerate(SCENARIOS)}
+    learnt = learn(
+        shop,
+        lambda name: progress("without a fault", names[name], len(names)),
+        fresh=fresh,
     )
+    wanted = sorted(set(request.only)) or range(1, len(shop.mutants) + 1)
+    tasks = [FaultTask(request, number) for number in wanted]
+    done = 0
+
+    def report(finished: Finished) -> None:
+        nonlocal done
+        done += 1
+        progress("judging", done, len(tasks))
+
+    progress("judging", 0, len(tasks))
+    found = execute(tasks, run or runner(), fresh=fresh, report=report)
+    verdicts = [_verdict(one, shop.mutants) for one in found]
+    return Campaign(request, tuple(verdicts), learnt["cycles"])
 
 
-def _contradict(claims: Claims, verdicts: Sequence[Verdict], processes: int) -> Iterator[Verdict]:
-    """Try to find a claim that a fault breaks."""
-
-    def attempt(verdict: Verdict, folder: Path) -> Verdict:
-        broken = claims.broken_by(verdict.mutant, folder)
-        return replace(verdict, outcome="killed", by="claims", detail=broken) if broken else verdict
-
-    return _attempts(attempt, verdicts, processes)
-
-
-def _prove(
-    netlist: Netlist, verdicts: Sequence[Verdict], processes: int, methods: Sequence[str]
-) -> Iterator[Verdict]:
-    """Try to prove faults equivalent."""
-    facts: dict[Scope, list[Fact]] = {}
-
-    def attempt(verdict: Verdict, folder: Path) -> Verdict:
-        method = prove_equivalent(netlist, verdict.mutant, folder, methods, facts)
-        return replace(verdict, outcome="equivalent", by=method) if method else verdict
-
-    return _attempts(attempt, verdicts, processes)
-
-
-def _attempts(
-    attempt: Callable[[Verdict, Path], Verdict], verdicts: Sequence[Verdict], processes: int
-) -> Iterator[Verdict]:
-    """Each verdict after an attempt to change it, which gets a folder of its own."""
-
-    def one(verdict: Verdict) -> Verdict:
-        with tempfile.TemporaryDirectory(prefix="lutcore-mutate-") as folder:
-            return attempt(verdict, Path(folder))
-
-    # Yosys runs in processes of its own, so threads suffice.
-    with ThreadPoolExecutor(processes) as pool:
-        yield from pool.map(one, verdicts)
+def _verdict(finished: Finished, mutants: Sequence[Mutant]) -> Verdict:
+    task = finished.task
+    assert isinstance(task, FaultTask)
+    mutant = mutants[task.number - 1]
+    if finished.died:
+        # A simulation that crashes or does not end is a fault that is noticed.
+        return Verdict(task.number, mutant, "killed", "crash", finished.error)
+    if finished.error:
+        raise LutcoreError(f"fault {task.number} cannot be judged: {finished.error}")
+    return Verdict(mutant=mutant, **finished.result)

@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["mutate"]
+__all__ = ["QUICK", "mutate"]
+
+#: Faults of ``--quick``.
+QUICK = 20
 
 
 def mutate(
@@ -31,16 +34,29 @@ def mutate(
     seed: Annotated[
         int, typer.Option(min=0, metavar="S", help="Of the choice of faults, and of the stimulus.")
     ] = 1,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="20 faults instead of --count: an answer within minutes."),
+    ] = False,
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=1, metavar="J", help="Faults side by side.")
     ] = os.cpu_count() or 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Judge on the workers of this Dask scheduler instead."
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Judge again what an earlier run has judged.")
+    ] = False,
     only: Annotated[
         list[int] | None,
         typer.Option(
             min=1, metavar="NUMBER", help="Of the faults drawn, judge this one; may be repeated."
         ),
     ] = None,
-    prove: Annotated[bool, typer.Option(help="Try to prove that survivors change nothing.")] = True,
+    prove: Annotated[bool, typer.Option(help="Try to prove that a fault changes nothing.")] = True,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all verdicts.")
     ] = None,
@@ -48,46 +64,51 @@ def mutate(
     """Put single faults into the generated netlist, and see which the regression notices.
 
     \b
+      lutcore mutate --quick
       lutcore mutate --count 400 --json mutants.json
-      lutcore mutate --unit scale --count 50 --seed 7
       lutcore mutate --unit scale --count 50 --seed 7 --only 12
 
     A fault inverts a bit at a cell of the netlist, ties it, or inverts it while another bit has a
     value. Each runs through scenarios until one of them sees a wrong value, answer or protocol:
 
     \b
-      killed      something was wrong, or the module broke what is claimed of it
+      killed      something was wrong
       timing      all was right, but a program took another number of cycles
       equivalent  proved (by SAT) to change nothing
-      survived    neither: a test is missing, or the proof is
+      undecided   neither: a test is missing, or the proof is
 
-    The exit status is 0 if no fault survived, 1 if one did, 2 if the campaign could not be run.
+    Verdicts are kept: a campaign that is broken off goes on where it stopped. The exit status is 0
+    if every fault is decided, 1 if one is not, 2 if the campaign could not be run.
     """
     from rich.console import Console
 
+    from lutcore.sw.base.executor import runner
     from lutcore.sw.base.files import write_file
     from lutcore.sw.base.progress import progress
     from lutcore.verif.kit.configurations import configuration
-    from lutcore.verif.mutation import report as mutate_report
+    from lutcore.verif.mutation import report
     from lutcore.verif.mutation.campaign import SMALL_CORE, Request, run_campaign
 
     request = Request(
         config=SMALL_CORE if source is None else configuration(source),
         units=tuple(unit or Request.units),
-        count=count,
+        count=QUICK if quick else count,
         seed=seed,
-        processes=jobs,
         only=tuple(only or ()),
         prove=prove,
         source=source,
     )
-    # No thread of its own may refresh it: the processes that judge are forks of this one.
-    with progress("mutate", live=False) as bar:
-        campaign = run_campaign(request, lambda step, done, of: bar.update(done, of, step))
-    Console().print(mutate_report.table(campaign))
-    for line in mutate_report.lines(campaign):
+    with progress("mutate") as bar:
+        campaign = run_campaign(
+            request,
+            lambda step, done, of: bar.update(done, of, step),
+            run=runner(jobs, scheduler),
+            fresh=fresh,
+        )
+    Console().print(report.table(campaign))
+    for line in report.lines(campaign):
         typer.echo(line)
     if json_file is not None:
-        write_file(json_file, mutate_report.json_text(campaign))
-    if campaign.survivors:
+        write_file(json_file, report.json_text(campaign))
+    if campaign.undecided:
         raise typer.Exit(1)

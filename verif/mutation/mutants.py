@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lutcore.sim.rtl.build import AGED_PORT, SELECT_PORT, run_yosys
+from lutcore.sim.rtl.build import run_yosys
 from lutcore.sw.base.errors import LutcoreError
 
 __all__ = [
     "GROUPS",
+    "SELECT",
     "UNITS",
-    "YOUNG",
     "Mutant",
     "Netlist",
     "apply_script",
@@ -66,10 +66,8 @@ REGISTERS = ("$dff", "$dffe", "$sdff", "$sdffe", "$sdffce")
 _NO_PINS = {("$memrd_v2", "ARST"), ("$memrd_v2", "SRST"), ("$memwr_v2", "EN")}
 #: Rounds through which what is unused or constant spreads from module to module; more do nothing.
 _ROUNDS = 6
-#: Bits of CYCLES and of the units' counters that programs of a campaign reach.
-YOUNG = 20
-#: Registers of theirs.
-_COUNTERS = ("cycles", "before")
+#: Input of an instrumented design: number of the fault that is present, 0 for none.
+SELECT = "mutsel"
 
 
 @dataclass(frozen=True)
@@ -289,39 +287,21 @@ def apply_script(mutants: Sequence[Mutant], *, selected: bool) -> str:
     """Lines of Yosys that put faults into the design, from number 1 on, or for good."""
     width = select_width(len(mutants))
     return "".join(
-        f"mutate {f'-ctrl {SELECT_PORT} {width} {number} ' if selected else ''}{mutant.command}\n"
+        f"mutate {f'-ctrl {SELECT} {width} {number} ' if selected else ''}{mutant.command}\n"
         for number, mutant in enumerate(mutants, 1)
     )
 
 
 def instrument(netlist: Netlist, mutants: Sequence[Mutant], folder: Path) -> str:
-    """Verilog of the design with all faults, the first of which is selected by ``mutsel`` = 1.
-
-    While ``mutaged`` is 1, the upper bits of CYCLES and of the units' counters are ones, which no
-    simulation lives to see otherwise.
-    """
+    """Verilog of the design with all faults, the first of which is selected by ``mutsel`` = 1."""
     (folder / "netlist.il").write_text(netlist.rtlil, encoding="utf-8")
-    script = apply_script(mutants, selected=True) + _ageing(netlist)
+    script = apply_script(mutants, selected=True)
     (folder / "mutate.ys").write_text(script, encoding="utf-8")
     run_yosys(
         folder,
         "read_rtlil netlist.il; script mutate.ys; opt_clean; write_verilog -noattr mutated.v",
     )
     return (folder / "mutated.v").read_text(encoding="utf-8")
-
-
-def _ageing(netlist: Netlist) -> str:
-    """Lines of Yosys that keep the upper bits of counters at 1, where there are such registers."""
-    lines = ""
-    for name, module in netlist.modules.items():
-        nets = [module["netnames"].get(counter, {"bits": []}) for counter in _COUNTERS]
-        upper = {bit for net in nets for bit in net["bits"][YOUNG:]}
-        for cell, described in module["cells"].items() if upper else ():
-            for index, bit in enumerate(described["connections"].get("Q", [])):
-                if bit in upper and described["type"] in REGISTERS:
-                    pin = f"-module {name} -cell {cell} -port D -portbit {index}"
-                    lines += f"mutate -ctrl {AGED_PORT} 1 1 -mode const1 {pin}\n"
-    return lines
 
 
 def _others(bits: Sequence[Any], index: int) -> list[int]:

@@ -24,7 +24,7 @@ def _programs(bench: Bench) -> None:
         for first in range(0, len(cases), _BATCH):
             name = f"{kind} programs {first}"
             source = bench.jobs.random(name)
-            host = Host(bench.config, source, bench.model, select=bench.select)
+            host = Host(bench.config, source, bench.model)
             for number, (case, expected) in enumerate(cases[first : first + _BATCH], first):
                 seen = host.run(case, expected.before, expected.budget)
                 wrong = compare(case, expected, seen, host.memory)

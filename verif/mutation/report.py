@@ -11,7 +11,7 @@ from lutcore.verif.mutation.judge import SCENARIOS
 
 __all__ = ["json_text", "lines", "table"]
 
-_OUTCOMES = ("killed", "timing", "equivalent", "survived")
+_OUTCOMES = ("killed", "timing", "equivalent", "undecided")
 
 
 def table(campaign: Campaign) -> Table:
@@ -44,7 +44,7 @@ def lines(campaign: Campaign) -> list[str]:
             if verdict.outcome == outcome:
                 how = f" [{verdict.by}]" if verdict.by else ""
                 text.append(f"{outcome}{how}: fault {verdict.number}, {verdict.mutant}")
-                if outcome == "survived":
+                if outcome == "undecided":
                     text.append(f"  again: {_command(campaign, verdict.number)}")
     return text
 

@@ -132,8 +132,8 @@ class Host:
         The core.
     source
         Random numbers: latency, bandwidth and stalls of the memory.
-    model, select
-        A compiled core other than the generated one, and which of its faults it shall have.
+    model
+        A compiled core other than the generated one.
     """
 
     def __init__(
@@ -141,14 +141,11 @@ class Host:
         config: CoreConfig,
         source: random.Random,
         model: RtlModel | None = None,
-        *,
-        select: int = 0,
     ) -> None:
         self.memory = np.zeros(MEMORY_BYTES, np.uint8)
         self.sim = RtlSim(
             model or model_of(config),
             self.memory,
-            select=select,
             latency=source.choice([1, 2, 7, 40, 150]),
             bandwidth=source.choice([2.0, 1.0, 0.3, 0.1]),
             stall_seed=source.getrandbits(32),
