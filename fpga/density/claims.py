@@ -6,10 +6,9 @@ accumulators, everything counted. Each claim changes one thing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -19,6 +18,8 @@ from lutcore.fpga.baselines.check import small, verify
 from lutcore.fpga.baselines.mux import TableMux
 from lutcore.fpga.density.compare import Score, Workload, baseline_verilog
 from lutcore.fpga.synth.flow import synthesise
+from lutcore.sw.base.errors import LutcoreError
+from lutcore.sw.base.executor import Runner, Task, execute, here
 from lutcore.sw.base.text import rendered
 
 __all__ = ["PRODUCTS", "Claim", "Unit", "claims_table", "measure", "units", "widths"]
@@ -105,8 +106,8 @@ class Claim:
 
 def measure(
     activation: str,
+    run: Runner = here,
     *,
-    jobs: int,
     liberty: Path | None = None,
     bits: int = 1,
     done: Callable[[], None] = lambda: None,
@@ -117,26 +118,44 @@ def measure(
     ----------
     activation
         ``"int8"`` or ``"int16"``.
-    jobs
-        Syntheses side by side.
+    run
+        Where: see `lutcore.sw.base.executor.runner`.
     liberty
         The library; None: the default one.
     bits
         Weight bits that the accumulators are for.
     done
         Called after each unit.
+
+    Raises
+    ------
+    LutcoreError
+        If a unit cannot be synthesised.
     """
     some = units()
+    tasks = [AreaTask(unit, activation, liberty, bits) for unit in some]
     areas = {}
-    with ProcessPoolExecutor(jobs) as pool:
-        work = partial(_area, activation=activation, liberty=liberty, bits=bits)
-        for unit, area in zip(some, pool.map(work, some), strict=True):
-            areas[unit] = area
-            done()
+    for unit, found in zip(some, execute(tasks, run, report=lambda _: done()), strict=True):
+        if found.error:
+            raise LutcoreError(f"{unit.name}: {found.error}")
+        areas[unit] = found.result["area"]
     return [
         Claim(text, tuple((u.name, areas[u]) for u in some if text in u.claims))
         for text in (TABLE, INDEX, SHAPE)
     ]
+
+
+@dataclass(frozen=True)
+class AreaTask(Task):
+    """Check and synthesise one unit. The synthesis is kept by itself."""
+
+    unit: Unit
+    activation: str
+    liberty: Path | None
+    bits: int
+
+    def run(self) -> dict[str, Any]:
+        return {"area": _area(self.unit, self.activation, self.liberty, self.bits)}
 
 
 def _area(unit: Unit, activation: str, liberty: Path | None, bits: int) -> float:

@@ -101,6 +101,12 @@ def density(
     jobs: Annotated[
         int, typer.Option("--jobs", min=1, help="Syntheses side by side.")
     ] = os.cpu_count() or 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Synthesise on the workers of this Dask scheduler instead."
+        ),
+    ] = None,
 ) -> None:
     """LUTs (or area) per multiply-accumulate, of tables and of what they replace.
 
@@ -114,6 +120,7 @@ def density(
     accumulators are counted. Results are kept: a run that is broken off goes on where it stopped.
     """
     from lutcore.fpga.density.run import run
+    from lutcore.sw.base.executor import runner
 
     if liberty is not None and target is not DensityTarget.CELLS:
         raise BenchError("--liberty is for --target cells alone")
@@ -130,7 +137,7 @@ def density(
         route=route,
         core=core,
         liberty=liberty,
-        jobs=jobs,
+        runner=runner(jobs, scheduler),
         json_file=json_file,
         plot_file=plot_file,
     )

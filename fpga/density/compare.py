@@ -5,11 +5,11 @@ Every contender is synthesised by the same flow with the same numbers of rows, l
 against numpy before they are counted, and so are the arrays' results while their use is measured.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from lutcore.fpga.baselines.array import ArraySpec, BaselineArray
 from lutcore.fpga.baselines.catalogue import baselines
@@ -19,6 +19,8 @@ from lutcore.fpga.synth.flow import Resources, synthesise
 from lutcore.hw.contract import ternary
 from lutcore.hw.contract.config import CoreConfig, ceil_div
 from lutcore.hw.export import component_verilog
+from lutcore.sw.base.errors import LutcoreError
+from lutcore.sw.base.executor import Runner, Task, execute, here
 
 __all__ = [
     "FLIP_FLOPS_PER_LUT",
@@ -325,17 +327,39 @@ def baseline_verilog(array: BaselineArray, family: str | None) -> str:
     return component_verilog(array, "baseline", ports, family)
 
 
+@dataclass(frozen=True)
+class ScoreTask(Task):
+    """Score one contender. The synthesis is what takes time, and is kept by itself."""
+
+    contender: Contender
+    liberty: Path | None = None
+
+    def run(self) -> dict[str, Any]:
+        found = score(self.contender, self.liberty)
+        use = [[group, share] for group, share in found.use.items()]
+        return {"resources": asdict(found.resources), "macs": found.macs, "use": use}
+
+
 def score_all(
-    some: list[Contender],
+    some: Sequence[Contender],
+    run: Runner = here,
     *,
-    jobs: int,
     liberty: Path | None = None,
-    done: Callable[[Score], None] = lambda _: None,
+    done: Callable[[], None] = lambda: None,
 ) -> list[Score]:
-    """Score contenders side by side; ``done`` is called as each is finished, in their order."""
-    with ProcessPoolExecutor(jobs) as pool:
-        scores = []
-        for future in [pool.submit(score, contender, liberty) for contender in some]:
-            scores.append(future.result())
-            done(scores[-1])
-        return scores
+    """Score contenders side by side, in their order; ``done`` is called as each is finished.
+
+    Raises
+    ------
+    LutcoreError
+        If one cannot be scored.
+    """
+    tasks = [ScoreTask(contender, liberty) for contender in some]
+    scores = []
+    for contender, found in zip(some, execute(tasks, run, report=lambda _: done()), strict=True):
+        if found.error:
+            raise LutcoreError(f"{contender.name}: {found.error}")
+        result = found.result
+        resources = Resources(**result["resources"])
+        scores.append(Score(contender, resources, result["macs"], dict(map(tuple, result["use"]))))
+    return scores

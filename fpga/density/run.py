@@ -13,6 +13,7 @@ from lutcore.fpga.density import compare as density
 from lutcore.fpga.density import report as density_report
 from lutcore.fpga.density.compare import Contender, Score, Size, Workload, usual_size
 from lutcore.hw.contract.config import PRESETS
+from lutcore.sw.base.executor import Runner
 from lutcore.sw.base.files import write_file
 from lutcore.sw.base.progress import progress
 
@@ -34,7 +35,7 @@ def run(
     route: bool,
     core: bool,
     liberty: Path | None,
-    jobs: int,
+    runner: Runner,
     json_file: Path | None,
     plot_file: Path | None,
 ) -> None:
@@ -45,8 +46,8 @@ def run(
         size_of = Size(*(new or old for new, old in zip(size, usual, strict=True)))
         some = list(density.contenders(workload, target, size_of))
         if not every:
-            some = _ranked(some, scores, jobs, liberty)
-        found = _score(some, f"{workload.name}: synthesising", jobs, liberty)
+            some = _ranked(some, scores, runner, liberty)
+        found = _score(some, f"{workload.name}: synthesising", runner, liberty)
         scores += found
         typer.echo(density_report.table(workload, found), nl=False)
         typer.echo(density_report.verdict(workload, found) + "\n")
@@ -61,7 +62,7 @@ def run(
         typer.echo(units_table("default", target, units), nl=False)
     claims = []
     if core and target == "cells":
-        claims = _claims(scores, jobs, liberty)
+        claims = _claims(scores, runner, liberty)
     routed = []
     if route and target == "ecp5":
         from lutcore.fpga.density.route import route_best, routes_table
@@ -72,7 +73,7 @@ def run(
     _write(scores, more, json_file, plot_file)
 
 
-def _claims(scores: Sequence[Score], jobs: int, liberty: Path | None) -> "list[Claim]":
+def _claims(scores: Sequence[Score], run: Runner, liberty: Path | None) -> "list[Claim]":
     """The paper's claims, with the activations of the first workload."""
     from lutcore.fpga.density.claims import claims_table, measure, units, widths
 
@@ -80,7 +81,7 @@ def _claims(scores: Sequence[Score], jobs: int, liberty: Path | None) -> "list[C
     with progress("The paper's claims: synthesising", len(units())) as bar:
         found = measure(
             work.activation,
-            jobs=jobs,
+            run,
             liberty=liberty,
             bits=work.bits,
             done=bar.advance,
@@ -96,13 +97,13 @@ def _tuple(size: Size) -> tuple[int, int, int]:
 
 
 def _ranked(
-    some: list[Contender], scores: Sequence[Score], jobs: int, liberty: Path | None
+    some: list[Contender], scores: Sequence[Score], run: Runner, liberty: Path | None
 ) -> list[Contender]:
     """The forms that were best: baselines in a small size, LUT arrays in what is counted so far."""
     theirs = [c for c in some if c.letter != "LUT"]
     ranking = [replace(c, size=_least(c.size, density.RANKING)) for c in theirs]
     name = some[0].workload.name
-    small = _score(ranking, f"{name}: ranking baselines in a small size", jobs, liberty)
+    small = _score(ranking, f"{name}: ranking baselines in a small size", run, liberty)
     sort = some[0].workload.ternary
     kept = best_forms([*small, *(s for s in scores if s.contender.workload.ternary == sort)])
     ours = [c for c in some if c.letter == "LUT"]
@@ -136,9 +137,9 @@ def _form(contender: Contender) -> tuple[str, str, bool]:
     return contender.letter, contender.name, contender.dsp
 
 
-def _score(some: list[Contender], title: str, jobs: int, liberty: Path | None) -> list[Score]:
+def _score(some: list[Contender], title: str, run: Runner, liberty: Path | None) -> list[Score]:
     with progress(title, len(some)) as bar:
-        return density.score_all(some, jobs=jobs, liberty=liberty, done=lambda _: bar.advance())
+        return density.score_all(some, run, liberty=liberty, done=bar.advance)
 
 
 def _write(

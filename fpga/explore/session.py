@@ -12,9 +12,9 @@ from lutcore.fpga.explore.budget import Budget, device
 from lutcore.fpga.explore.page import render
 from lutcore.fpga.explore.report import as_csv, as_plot, as_table, make_report
 from lutcore.fpga.explore.space import candidates, default_space, load_space, parse_sweep
-from lutcore.fpga.explore.workers import Runner, on_cluster, on_processes
 from lutcore.fpga.explore.workload import load_workload
 from lutcore.sw.base.errors import LutcoreError
+from lutcore.sw.base.executor import Runner, runner
 from lutcore.sw.base.files import write_file
 from lutcore.sw.base.progress import progress
 
@@ -61,7 +61,7 @@ class Session:
         self._budget: Budget | None = device(device_name, target) if device_name else None
         if max_luts is not None:
             self._budget = (self._budget or Budget(target=target)).with_luts(max_luts)
-        self._runner: Runner = on_cluster(scheduler) if scheduler else on_processes(jobs)
+        self._runner: Runner = runner(jobs, scheduler)
 
     def score(self) -> None:
         """Do or find all the work."""

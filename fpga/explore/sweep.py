@@ -1,6 +1,5 @@
 """Sweep configurations for a target and a workload; find those that nothing beats."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from lutcore.fpga.area.estimate import Area, combine, parts
-from lutcore.fpga.explore.tasks import AreaTask, CyclesTask, Task
-from lutcore.fpga.explore.workers import Runner
+from lutcore.fpga.explore.tasks import AreaTask, CyclesTask
 from lutcore.fpga.explore.workload import Workload
 from lutcore.hw.contract.config import CoreConfig
+from lutcore.sw.base.executor import Finished, Runner, Task, execute
 
 __all__ = ["Point", "Settings", "Sweep", "front", "sweep", "verify"]
 
@@ -185,30 +184,23 @@ def _designs(config: CoreConfig, settings: Settings) -> dict[AreaTask, float]:
 
 
 def _results(
-    tasks: Sequence[CyclesTask] | Sequence[AreaTask],
+    tasks: Sequence[Task],
     runner: Runner,
     progress: Callable[[int, int], None],
 ) -> tuple[dict[Task, dict[str, Any]], dict[Task, str], set[Task]]:
     """Results, errors, and the tasks that were done now."""
-    results: dict[Task, dict[str, Any]] = {}
-    errors: dict[Task, str] = {}
-    kept = {task: task.kept() for task in tasks}
-    for task in tasks:
-        found = kept[task].read()
-        if found is not None:
-            results[task] = found
-    missing = [task for task in tasks if task not in results]
-    progress(len(results), len(tasks))
-    for place, outcome in runner(missing):
-        task = missing[place]
-        if "error" in outcome:
-            errors[task] = outcome["error"]
-        else:
-            # As it will be read, so that the first run gives what later ones give.
-            results[task] = json.loads(json.dumps(outcome["result"]))
-            kept[task].write(results[task])
-        progress(len(results) + len(errors), len(tasks))
-    return results, errors, set(missing)
+    count = 0
+
+    def report(finished: Finished) -> None:
+        nonlocal count
+        count += 1
+        progress(count, len(tasks))
+
+    progress(0, len(tasks))
+    found = execute(tasks, runner, report=report)
+    results = {one.task: one.result for one in found if not one.error}
+    errors = {one.task: one.error for one in found if one.error}
+    return results, errors, {one.task for one in found if not one.kept}
 
 
 def _point(config: CoreConfig, area: Area, counted: Mapping[str, Any], workload: Workload) -> Point:

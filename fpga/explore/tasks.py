@@ -16,31 +16,9 @@ from lutcore.fpga.synth.yosys import yosys_version
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.sim.cycles.model import estimate_cycles
 from lutcore.sw.base.cache import Kept, source_digest
-from lutcore.sw.base.errors import LutcoreError
+from lutcore.sw.base.executor import Task
 
-__all__ = ["AreaTask", "CyclesTask", "Task", "TaskError", "perform", "source_version"]
-
-
-class TaskError(LutcoreError):
-    """One piece of work cannot be done; the message has the reason."""
-
-
-class Task:
-    """Work whose result depends on its attributes and on the sources alone."""
-
-    def run(self) -> dict[str, Any]:
-        """Do it.
-
-        Raises
-        ------
-        LutcoreError
-            If it cannot be done.
-        """
-        raise NotImplementedError
-
-    def kept(self) -> Kept:
-        """Where its result is kept."""
-        raise NotImplementedError
+__all__ = ["AreaTask", "CyclesTask", "source_version"]
 
 
 @dataclass(frozen=True)
@@ -146,27 +124,3 @@ _SOURCES = {
 def source_version(kind: str) -> str:
     """Digest of the sources behind the results of ``"area"`` or ``"cycles"``."""
     return source_digest(*_SOURCES[kind])
-
-
-def perform(task: Task, version: tuple[str, str] | None = None) -> dict[str, Any]:
-    """Run a task, here or on another machine.
-
-    Parameters
-    ----------
-    task
-        What to do.
-    version
-        Source versions (area, cycles) of who asks; a machine with others refuses.
-
-    Returns
-    -------
-    dict
-        ``result``, or ``error``: the reason why there is none.
-    """
-    own = source_version("area"), source_version("cycles")
-    if version not in (None, own):
-        return {"error": "a worker has other sources of lutcore: install the same version there"}
-    try:
-        return {"result": task.run()}
-    except LutcoreError as error:
-        return {"error": str(error)}

@@ -22,7 +22,7 @@ from typing import Any
 from lutcore.sw.base.cache import Kept, source_digest
 from lutcore.sw.base.errors import LutcoreError
 
-__all__ = ["ExecutorError", "Finished", "Runner", "Task", "execute", "runner"]
+__all__ = ["ExecutorError", "Finished", "Runner", "Task", "execute", "here", "perform", "runner"]
 
 #: Seconds to wait for a scheduler, and for its first worker.
 _PATIENCE = 10
@@ -79,7 +79,7 @@ class Finished:
     kept: bool = False
 
 
-#: Takes tasks, yields (place of a task, what `_perform` gave for it) as they are done.
+#: Takes tasks, yields (place of a task, what `perform` gave for it) as they are done.
 Runner = Callable[[Sequence[Task]], Iterator[tuple[int, dict[str, Any]]]]
 
 
@@ -160,7 +160,7 @@ def runner(jobs: int = 1, scheduler: str | None = None) -> Runner:
     return on_processes(jobs) if scheduler is None else on_cluster(scheduler)
 
 
-def _perform(task: Task, version: str | None = None) -> dict[str, Any]:
+def perform(task: Task, version: str | None = None) -> dict[str, Any]:
     """Run a task, here or elsewhere.
 
     Parameters
@@ -185,6 +185,12 @@ def _perform(task: Task, version: str | None = None) -> dict[str, Any]:
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__}: {error}"
         return {"error": f"{text} ({where.filename}:{where.lineno})"}
+
+
+def here(tasks: Sequence[Task]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """A runner in this very process, one task after the other, whatever their limits."""
+    for place, task in enumerate(tasks):
+        yield place, perform(task)
 
 
 # Processes of this machine -----------------------------------------------------------------------
@@ -294,7 +300,7 @@ def _work(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(EOFError, BrokenPipeError):
         while True:
-            pipe.send(_perform(pipe.recv()))
+            pipe.send(perform(pipe.recv()))
 
 
 @contextmanager
@@ -342,7 +348,7 @@ def on_cluster(address: str) -> Runner:
                 ) from None
             version = source_digest(*_PACKAGES)
             # Not pure: the same task again is not to be taken from the cluster's memory.
-            futures = client.map(_perform, tasks, version=version, pure=False)
+            futures = client.map(perform, tasks, version=version, pure=False)
             places = {future.key: place for place, future in enumerate(futures)}
             try:
                 for future in distributed.as_completed(futures, loop=client.loop):

@@ -20,6 +20,12 @@ def prove(
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=1, metavar="J", help="Proofs side by side.")
     ] = os.cpu_count() or 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Prove on the workers of this Dask scheduler instead."
+        ),
+    ] = None,
     listing: Annotated[bool, typer.Option("--list", help="List the properties and end.")] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Only the few that `make test` runs.")
@@ -42,12 +48,13 @@ def prove(
       lutcore prove --unit decoder-tiny -o build/proof
 
     Every property is proved of the unit as it is generated, and must fail on a twin of the unit
-    with one line broken, or it says nothing. It passes only if both are so. "window": from any
+    with something broken, or it says nothing. It passes only if both are so. "window": from any
     state of the unit, all runs of a bounded length, beyond which the claim does not look.
     "induction": from reset, without bound. "exhaustive": all cases, in software.
 
     Of a property that fails, the trace (VCD) is named. The status is 1 if any failed.
     """
+    from lutcore.sw.base import executor
     from lutcore.verif.formal import run as runner
 
     proofs = runner.select(unit or (), quick)
@@ -57,7 +64,7 @@ def prove(
         _print(rows)
         return
     folder = output or Path(tempfile.mkdtemp(prefix="lutcore-prove-"))
-    results = runner.prove(proofs, folder, jobs=jobs)
+    results = runner.prove(proofs, folder, executor.runner(jobs, scheduler))
     _print(runner.rows(results))
     failed = [result for result in results if not result.passed]
     for result in failed:

@@ -10,7 +10,7 @@ from pathlib import Path
 from amaranth.back import rtlil  # pyright: ignore[reportAttributeAccessIssue]
 
 from lutcore.sw.base.errors import LutcoreError
-from lutcore.verif.formal.model import Closed, Model
+from lutcore.verif.formal.model import Closed, Model, Net, TwinError
 
 __all__ = ["EngineError", "Verdict", "bounded", "cover", "induction", "write_smt2"]
 
@@ -49,12 +49,28 @@ class Verdict:
     trace: Path | None = None
 
 
-def write_smt2(model: Model, folder: Path, *, any_state: bool, parts: str = "") -> Path:
+def _broken(twin: Net) -> list[str]:
+    """Commands of Yosys that take a signal from what drives it."""
+    signal = f"\\{twin.signal}"
+    if twin.value is None:
+        # What nothing drives may be anything; see below.
+        return [f"connect -unset {signal}"]
+    return [f"connect -set {signal} {twin.value}"]
+
+
+def write_smt2(model: Model, folder: Path, *, any_state: bool, twin: Net | None = None) -> Path:
     """The model in SMT-LIB 2.
 
     Memories become registers and the hierarchy is flattened, so that probes reach everything.
-    With ``any_state`` the unit begins in any state, and its surroundings at their reset. ``parts``
-    is a file in the folder, in RTLIL, with modules that the model instantiates.
+    With ``any_state`` the unit begins in any state, and its surroundings at their reset. ``twin``
+    breaks the netlist.
+
+    Raises
+    ------
+    TwinError
+        If there is no such signal.
+    EngineError
+        If Yosys stops.
     """
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     text = rtlil.convert(Closed(model), name="top", ports=model.ports, emit_src=False)
@@ -62,7 +78,6 @@ def write_smt2(model: Model, folder: Path, *, any_state: bool, parts: str = "") 
     text = re.sub(_CHECK, r"\1\\is_\3\2\3", text)
     (folder / "model.il").write_text(text)
     lines = [
-        *([f"read_rtlil {parts}"] if parts else []),
         "read_rtlil model.il",
         "hierarchy -top top",
         "proc",
@@ -71,6 +86,8 @@ def write_smt2(model: Model, folder: Path, *, any_state: bool, parts: str = "") 
     ]
     for port, path in model.probes.items():
         lines += [f"delete -port w:{port}", f"connect -nounset -set \\{port} \\{path}"]
+    if twin is not None:
+        lines += [f"select -assert-count 1 w:{twin.signal}", "select -clear", *_broken(twin)]
     if any_state:
         lines.append("setattr -unset init w:dut.*")
     lines += [
@@ -85,6 +102,8 @@ def write_smt2(model: Model, folder: Path, *, any_state: bool, parts: str = "") 
     ]
     (folder / "model.ys").write_text("\n".join(lines) + "\n")
     done = _run([sys.executable, "-c", _YOSYS, "-q", "-s", "model.ys"], folder)
+    if done.returncode and twin is not None and "select" in done.stderr + done.stdout:
+        raise TwinError(f"the unit has no signal {twin.signal}: let the twin break another one")
     if done.returncode:
         raise EngineError(f"yosys stopped: {_last_words(done)}")
     return folder / "model.smt2"

@@ -1,34 +1,22 @@
-"""One proof in a process of its own: ``python -m lutcore.verif.formal.job NAME holds|twin FOLDER``.
+"""One proof: of a property, or the refutation of its twin."""
 
-The verdict is left in FOLDER/result.json. A process of its own, because a twin's broken source
-takes the place of a module before anything else of the hardware is imported.
-"""
-
-import importlib
-import importlib.util
-import json
-import sys
 import time
 import traceback
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any
 
 from lutcore.sw.base.errors import LutcoreError
-from lutcore.sw.base.files import write_file
+from lutcore.sw.base.executor import Task
 from lutcore.verif.formal.engine import Verdict, bounded, cover, induction, write_smt2
-from lutcore.verif.formal.model import Break, Model, Property
+from lutcore.verif.formal.model import Model, Net, Patch, Property
 from lutcore.verif.formal.registry import PROPERTIES
 
-__all__ = ["RESULT", "Outcome", "broken_source", "main"]
+__all__ = ["Outcome", "ProofTask", "run"]
 
-RESULT = "result.json"
-# What properties are written with, and therefore is the same for a twin.
-_KEPT = {"lutcore.hw.contract.config", "lutcore.hw.contract.isa", "lutcore.hw.contract.ternary"}
-
-
-class TwinError(LutcoreError, ValueError):
-    """A twin that cannot be made; the message names the text that is not in the source."""
+#: Seconds after which a proof is given up.
+TIME_LIMIT = 900.0
 
 
 @dataclass(frozen=True)
@@ -59,40 +47,6 @@ class Outcome:
     error: str = ""
 
 
-def broken_source(twin: Break) -> tuple[ModuleSpec, str]:
-    """The module that a twin breaks, and its broken text.
-
-    Raises
-    ------
-    TwinError
-        If the text to replace is not there exactly once.
-    """
-    spec = importlib.util.find_spec(twin.module)
-    assert spec is not None and spec.origin is not None
-    source = Path(spec.origin).read_text(encoding="utf-8")
-    found = source.count(twin.old)
-    if found != 1:
-        raise TwinError(
-            f"{twin.module} has {twin.old!r} {found} times, not once: let the twin of this "
-            f"property break another line"
-        )
-    return spec, source.replace(twin.old, twin.new)
-
-
-def _broken(twin: Break) -> None:
-    """Put a broken copy of a module in its place; what is imported later uses it."""
-    spec, source = broken_source(twin)
-    # Whatever has been imported of the hardware and the packer is imported again.
-    for name in [n for n in sys.modules if n.startswith(("lutcore.hw.", "lutcore.sw."))]:
-        if name not in _KEPT and name not in ("lutcore.sw.base.errors", "lutcore.sw.base.files"):
-            del sys.modules[name]
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[twin.module] = module
-    exec(compile(source, spec.origin or twin.module, "exec"), module.__dict__)
-    parent, _, name = twin.module.rpartition(".")
-    setattr(importlib.import_module(parent), name, module)
-
-
 def _exhaust(proof: Property) -> Outcome:
     assert proof.check is not None
     try:
@@ -111,7 +65,8 @@ def _solve(proof: Property, folder: Path, twin: bool) -> Outcome:
     model = Model()
     proof.build(model)
     window = proof.method == "window"
-    smt2 = write_smt2(model, folder, any_state=window)
+    net = proof.twin if twin and isinstance(proof.twin, Net) else None
+    smt2 = write_smt2(model, folder, any_state=window, twin=net)
     depth = proof.twin_depth if twin and proof.twin_depth else proof.depth
     outcome = _of(bounded(smt2, depth, only_last=window))
     if not outcome.holds or twin:
@@ -133,9 +88,9 @@ def run(name: str, twin: bool, folder: Path) -> Outcome:
     proof = PROPERTIES[name]
     begin = time.monotonic()
     try:
-        if twin:
-            _broken(proof.twin)
-        outcome = _exhaust(proof) if proof.check else _solve(proof, folder, twin)
+        broken = proof.twin if twin and isinstance(proof.twin, Patch) else None
+        with broken.applied() if broken is not None else nullcontext():
+            outcome = _exhaust(proof) if proof.check else _solve(proof, folder, twin)
     except LutcoreError as error:
         outcome = Outcome(error=str(error))
     except Exception:
@@ -144,12 +99,26 @@ def run(name: str, twin: bool, folder: Path) -> Outcome:
     return Outcome(**{**asdict(outcome), "seconds": seconds})
 
 
-def main(arguments: list[str]) -> None:
-    """Run one job and write its outcome."""
-    name, what, folder = arguments
-    outcome = run(name, what == "twin", Path(folder))
-    write_file(Path(folder) / RESULT, json.dumps(asdict(outcome), indent=2) + "\n")
+@dataclass(frozen=True)
+class ProofTask(Task):
+    """Prove a property, or refute its twin.
 
+    Attributes
+    ----------
+    name
+        Of the property.
+    twin
+        Whether it is the twin's turn.
+    folder
+        In it are folders for each property.
+    """
 
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    name: str
+    twin: bool
+    folder: Path
+    limit = TIME_LIMIT
+
+    def run(self) -> dict[str, Any]:
+        folder = self.folder / self.name / ("twin" if self.twin else "holds")
+        folder.mkdir(parents=True, exist_ok=True)
+        return asdict(run(self.name, self.twin, folder))

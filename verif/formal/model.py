@@ -1,40 +1,99 @@
 """What a property is made of: a design, what is assumed of its inputs, what is claimed, a twin.
 
 A property is a closed Amaranth design: the unit as it is generated, and around it free inputs,
-assumptions and claims. Its *twin* is the same with one line of the unit's source broken; the claim
-must be refuted there, or it says nothing.
+assumptions and claims. Its *twin* is the same with a broken unit: a signal of the netlist that does
+not get its value, or a function that is another one. The claim must be refuted there, or it says
+nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
+from unittest.mock import patch
 
 from amaranth.hdl import Assert, Assume, Cover, Elaboratable, Module, Signal, Value
 from amaranth.lib import stream, wiring
 
 from lutcore.hw.contract.config import CoreConfig
+from lutcore.sw.base.errors import LutcoreError
 
-__all__ = ["Break", "Closed", "Model", "Property", "config_label", "streams_of"]
+__all__ = [
+    "Closed",
+    "Model",
+    "Net",
+    "Patch",
+    "Property",
+    "TwinError",
+    "config_label",
+    "streams_of",
+]
 
 
 @dataclass(frozen=True)
-class Break:
-    """One line of a source file put wrong: what makes a property's twin.
+class Net:
+    """A twin by the netlist: a named signal of the unit does not get its value.
 
     Attributes
     ----------
-    module
-        Full name of the module.
-    old, new
-        Text that must be in its source exactly once, and what takes its place.
+    signal
+        Path in the flattened design, such as ``"dut.bank"``.
+    fault
+        What is wrong then, in a few words.
+    value
+        What all that read the signal see; None: anything, in every cycle.
+    """
+
+    signal: str
+    fault: str
+    value: int | None = None
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A twin by a Python object: an attribute that is another one while the unit is built.
+
+    Attributes
+    ----------
+    owner
+        Name of a module, or of a class as ``module:Class``.
+    name
+        The attribute.
+    make
+        Gives the other one, from the right one.
     fault
         What is wrong then, in a few words.
     """
 
-    module: str
-    old: str
-    new: str
+    owner: str
+    name: str
+    make: Callable[[Any], Any]
     fault: str
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The attribute is the other one.
+
+        Raises
+        ------
+        TwinError
+            If there is no such attribute.
+        """
+        module, _, inner = self.owner.partition(":")
+        owner = import_module(module)
+        if inner:
+            owner = getattr(owner, inner)
+        if not hasattr(owner, self.name):
+            raise TwinError(f"{self.owner} has no {self.name}: let the twin change another name")
+        # As it stands in the class, so that a property stays one.
+        right = vars(owner)[self.name]
+        with patch.object(owner, self.name, self.make(right)):
+            yield
+
+
+class TwinError(LutcoreError, ValueError):
+    """A twin that cannot be made; the message has the name that is not there."""
 
 
 class Model:
@@ -170,7 +229,7 @@ class Property:
     unit: str
     claim: str
     config: str
-    twin: Break
+    twin: Net | Patch
     build: Callable[[Model], None] | None = None
     method: str = "induction"
     depth: int = 1

@@ -1,26 +1,19 @@
 """``lutcore prove``: runs properties and their twins side by side, and says what came of it."""
 
-import json
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 from lutcore.sw.base.errors import LutcoreError
+from lutcore.sw.base.executor import Finished, Runner, execute, here
 from lutcore.sw.base.files import write_file
 from lutcore.sw.base.progress import progress
-from lutcore.verif.formal.job import RESULT, Outcome
+from lutcore.verif.formal.job import Outcome, ProofTask
 from lutcore.verif.formal.model import Property
 from lutcore.verif.formal.registry import PROPERTIES
 
 __all__ = ["ProveError", "Result", "junit", "prove", "rows", "select", "units"]
-
-#: Seconds after which a job is given up.
-TIME_LIMIT = 900
 
 
 class ProveError(LutcoreError, ValueError):
@@ -80,49 +73,41 @@ def select(names: Iterable[str], quick: bool = False) -> list[Property]:
 def prove(
     proofs: list[Property],
     folder: Path,
+    run: Runner = here,
     *,
-    jobs: int = 1,
     report: Callable[[Result], None] = lambda result: None,
 ) -> list[Result]:
-    """Run properties and their twins, ``jobs`` at a time; ``report`` is called as each is done."""
+    """Run properties and their twins.
+
+    Parameters
+    ----------
+    proofs
+        What to prove.
+    folder
+        For files: two folders for each property.
+    run
+        Where: see `lutcore.sw.base.executor.runner`.
+    report
+        Called as each property is done.
+    """
+    tasks = [ProofTask(proof.name, twin, folder) for proof in proofs for twin in (False, True)]
     outcomes: dict[tuple[str, bool], Outcome] = {}
     results: dict[str, Result] = {}
-    with progress("Proving", 2 * len(proofs)) as bar, ThreadPoolExecutor(jobs) as pool:
-        futures = {
-            pool.submit(_job, proof, twin, folder / proof.name / ("twin" if twin else "holds")): (
-                proof,
-                twin,
-            )
-            for proof in proofs
-            for twin in (False, True)
-        }
-        for future in as_completed(futures):
-            proof, twin = futures[future]
-            outcomes[proof.name, twin] = future.result()
-            bar.advance()
-            if (proof.name, not twin) in outcomes:
-                result = Result(proof, outcomes[proof.name, False], outcomes[proof.name, True])
-                results[proof.name] = result
-                report(result)
+
+    def finish(finished: Finished) -> None:
+        task = finished.task
+        assert isinstance(task, ProofTask)
+        found = Outcome(error=finished.error) if finished.error else Outcome(**finished.result)
+        outcomes[task.name, task.twin] = found
+        bar.advance()
+        if (task.name, not task.twin) in outcomes:
+            both = outcomes[task.name, False], outcomes[task.name, True]
+            results[task.name] = Result(PROPERTIES[task.name], *both)
+            report(results[task.name])
+
+    with progress("Proving", len(tasks)) as bar:
+        execute(tasks, run, report=finish)
     return [results[proof.name] for proof in proofs]
-
-
-def _job(proof: Property, twin: bool, folder: Path) -> Outcome:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RESULT).unlink(missing_ok=True)
-    what = "twin" if twin else "holds"
-    command = [sys.executable, "-m", "lutcore.verif.formal.job", proof.name, what, str(folder)]
-    begin = time.monotonic()
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIME_LIMIT, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return Outcome(seconds=TIME_LIMIT, error=f"no verdict within {TIME_LIMIT} s")
-    if not (folder / RESULT).exists():
-        words = " / ".join((done.stdout + done.stderr).strip().splitlines()[-3:])
-        return Outcome(seconds=time.monotonic() - begin, error=f"the job ended early: {words}")
-    return Outcome(**json.loads((folder / RESULT).read_text(encoding="utf-8")))
 
 
 def rows(results: Iterable[Result]) -> list[tuple[str, ...]]:

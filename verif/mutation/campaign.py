@@ -13,7 +13,7 @@ from lutcore.sim.rtl.build import build_model
 from lutcore.sim.rtl.verilog import verilog_of
 from lutcore.sw.base.cache import Kept
 from lutcore.sw.base.errors import LutcoreError
-from lutcore.sw.base.executor import Finished, Runner, Task, execute, runner
+from lutcore.sw.base.executor import Finished, Runner, Task, execute, here
 from lutcore.verif.directed.host import Record
 from lutcore.verif.directed.scenario import Jobs
 from lutcore.verif.mutation.judge import SCENARIOS, Regression, Verdict
@@ -230,7 +230,7 @@ def run_campaign(
     request: Request,
     progress: Callable[[str, int, int], None] = lambda step, done, of: None,
     *,
-    run: Runner | None = None,
+    run: Runner = here,
     fresh: bool = False,
 ) -> Campaign:
     """Run a campaign.
@@ -242,7 +242,7 @@ def run_campaign(
     progress
         Called with the present step, and how much of how many of it are done.
     run
-        Where the faults are judged. Default: one process of this machine.
+        Where the faults are judged; see `lutcore.sw.base.executor.runner`.
     fresh
         Judge again what is kept.
 
@@ -275,7 +275,7 @@ def run_campaign(
         progress("judging", done, len(tasks))
 
     progress("judging", 0, len(tasks))
-    found = execute(tasks, run or runner(), fresh=fresh, report=report)
+    found = execute(tasks, run, fresh=fresh, report=report)
     verdicts = [_verdict(one, shop.mutants) for one in found]
     return Campaign(request, tuple(verdicts), learnt["cycles"])
 

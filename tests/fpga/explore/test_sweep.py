@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from lutcore.fpga.area import estimate as area
 from lutcore.fpga.area.estimate import Area, Design
 from lutcore.fpga.area.parts import UNITS, unit_verilog
+from lutcore.fpga.explore import session as session_module
 from lutcore.fpga.explore import tasks as explore_tasks
-from lutcore.fpga.explore import workers as explore_run
 from lutcore.fpga.explore.budget import Budget, BudgetError, device
 from lutcore.fpga.explore.command import explore as explore_command
 from lutcore.fpga.explore.page import render
@@ -30,7 +30,7 @@ from lutcore.fpga.explore.space import (
     parse_sweep,
 )
 from lutcore.fpga.explore.sweep import Point, Settings, front, sweep
-from lutcore.fpga.explore.tasks import AreaTask, CyclesTask, TaskError, perform
+from lutcore.fpga.explore.tasks import AreaTask, CyclesTask
 from lutcore.fpga.explore.workload import (
     WORKLOADS,
     WorkItem,
@@ -40,6 +40,7 @@ from lutcore.fpga.explore.workload import (
 )
 from lutcore.hw.contract.config import CoreConfig, load_config
 from lutcore.sim.cycles.model import estimate_cycles
+from lutcore.sw.base.executor import here, perform
 
 ITEM = WorkItem(name="layer", n=64, k=128, bits=4, group_size=64, rows=3)
 WORK = Workload("work", (ITEM, replace(ITEM, rows=1, count=10)))
@@ -65,6 +66,8 @@ def quick_area(monkeypatch):
         return Area(luts=size, flip_flops=size / 2, block_rams=1, cell_area=3.0 * size)
 
     monkeypatch.setattr(area, "measure", measure)
+    # The work stays in this process, where the areas are those above.
+    monkeypatch.setattr(session_module, "runner", lambda jobs, scheduler: here)
     return asked
 
 
@@ -233,7 +236,7 @@ def test_the_front_is_what_nothing_beats(pairs):
 
 
 def _scored(configs=CONFIGS, settings=SETTINGS, runner=None):
-    return sweep(configs, settings, runner or explore_run.on_processes(1))
+    return sweep(configs, settings, runner or here)
 
 
 def test_a_point_has_the_cycles_of_its_workload(quick_area):
@@ -320,47 +323,6 @@ def test_what_cannot_be_scored_is_counted_with_its_reason(quick_area):
     assert len(found.points) == len(CONFIGS)
     ((reason, times),) = found.failed.items()
     assert times == 1 and "4 bits, but the core has 2 planes" in reason
-
-
-def test_processes_give_the_same_as_none():
-    tasks = [CyclesTask(config, WORK.items, 40) for config in CONFIGS[:4]]
-    serial = dict(explore_run.on_processes(1)(tasks))
-    assert dict(explore_run.on_processes(2)(tasks)) == serial
-    assert all("result" in outcome for outcome in serial.values())
-
-
-def test_a_worker_with_other_sources_refuses():
-    task = CyclesTask(CONFIGS[0], WORK.items, 40)
-    assert "other sources" in perform(task, ("a", "b"))["error"]
-    own = explore_tasks.source_version("area"), explore_tasks.source_version("cycles")
-    assert "result" in perform(task, own)
-
-
-# Dask ----------------------------------------------------------------------------------------
-
-
-def test_a_cluster_gives_the_same_as_this_machine():
-    distributed = pytest.importorskip("distributed", reason="needs lutcore[cluster]")
-    tasks = [CyclesTask(config, WORK.items, 40) for config in CONFIGS[:4]]
-    with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
-    ) as cluster:
-        found = dict(explore_run.on_cluster(cluster.scheduler_address)(tasks))
-    assert found == dict(explore_run.on_processes(1)(tasks))
-
-
-def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
-    pytest.importorskip("distributed", reason="needs lutcore[cluster]")
-    monkeypatch.setattr(explore_run, "_PATIENCE", 1)
-    runner = explore_run.on_cluster("tcp://127.0.0.1:9")
-    with pytest.raises(TaskError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9"):
-        list(runner([CyclesTask(CONFIGS[0], WORK.items, 40)]))
-
-
-def test_without_dask_the_remedy_is_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
-    with pytest.raises(TaskError, match=r"pip install 'lutcore\[cluster\]'"):
-        explore_run.on_cluster("tcp://127.0.0.1:9")
 
 
 # Area ----------------------------------------------------------------------------------------

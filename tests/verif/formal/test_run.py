@@ -8,8 +8,12 @@ from typer.testing import CliRunner
 
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.sw.app.cli import app
+from lutcore.sw.base.executor import runner
+from lutcore.verif.formal import job
 from lutcore.verif.formal import run as prove
-from lutcore.verif.formal.job import Outcome, broken_source
+from lutcore.verif.formal.job import Outcome
+from lutcore.verif.formal.model import Net, Patch
+from lutcore.verif.formal.properties.lane import LANE
 from lutcore.verif.formal.properties.streams import SOURCES, all_streams
 from lutcore.verif.formal.registry import PROPERTIES
 
@@ -20,14 +24,13 @@ def test_every_unit_has_a_quick_proof() -> None:
     assert {proof.unit for proof in QUICK} == set(prove.units())
 
 
-def test_every_twin_has_a_line_to_break() -> None:
-    """Of the slow proofs, too, which only ``lutcore prove`` runs."""
+def test_every_twin_says_what_is_wrong() -> None:
     for proof in PROPERTIES.values():
-        broken_source(proof.twin)
+        assert proof.twin.fault
 
 
 def test_quick_proofs(tmp_path: Path) -> None:
-    results = prove.prove(QUICK, tmp_path, jobs=2)
+    results = prove.prove(QUICK, tmp_path, runner(2))
     assert [(r.proof.name, r.problem) for r in results if not r.passed] == []
     # A twin's contradiction is a run that can be looked at.
     solved = [r for r in results if r.proof.check is None]
@@ -64,13 +67,41 @@ def test_passing_takes_a_proof_and_a_broken_twin(
     assert ("<failure" in (tmp_path / "report.xml").read_text()) != result.passed
 
 
-def test_a_twin_whose_line_is_gone_is_an_error(tmp_path: Path, monkeypatch) -> None:
-    from lutcore.verif.formal import job as prove_job
-
+@pytest.mark.parametrize(
+    ("twin", "missing"),
+    [
+        (Net("dut.no_such_signal", "nothing"), "no signal dut.no_such_signal"),
+        (Patch("lutcore.hw.control.fetch", "nobody", lambda right: right, ""), "has no nobody"),
+    ],
+)
+def test_a_twin_of_what_is_not_there_is_an_error(
+    twin: Net | Patch, missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     proof = PROPERTIES["decoder-tiny"]
-    gone = replace(proof, twin=replace(proof.twin, old="no such line"))
-    monkeypatch.setitem(PROPERTIES, proof.name, gone)
-    assert "'no such line' 0 times" in prove_job.run(proof.name, True, tmp_path).error
+    monkeypatch.setitem(PROPERTIES, proof.name, replace(proof, twin=twin))
+    assert missing in job.run(proof.name, True, tmp_path).error
+
+
+def test_a_twin_that_breaks_something_else_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A net of another lane than the one that is looked at."""
+    proof = PROPERTIES["lane-symmetric-k2-g1-p1-ram"]
+    other = Net(f"dut.sign_{LANE - 1}_0", "another lane's sign", 0)
+    monkeypatch.setitem(PROPERTIES, proof.name, replace(proof, twin=other))
+    found = job.run(proof.name, True, tmp_path)
+    assert found.holds and not found.error
+
+
+def test_a_patch_is_taken_back() -> None:
+    patch = Patch(
+        "lutcore.hw.contract.config:CoreConfig", "step", lambda right: property(lambda c: 7), ""
+    )
+    config = CoreConfig(rows=1, lanes=8)
+    before = config.step
+    with patch.applied():
+        assert config.step == 7
+    assert config.step == before
 
 
 def test_command_lists_and_refuses() -> None:

@@ -14,13 +14,16 @@ from lutcore.sim.driver import run_on_iss
 from lutcore.sim.golden import golden
 from lutcore.sim.rtl.build import build_model
 from lutcore.sw.base.errors import LutcoreError
+from lutcore.sw.base.executor import Finished
 from lutcore.sw.program.compile import compile_layer
 from lutcore.sw.program.rules import check
+from lutcore.verif.directed.host import Record
 from lutcore.verif.directed.nests import deepened, halved
 from lutcore.verif.directed.scenario import Bench, Jobs, Scenario
 from lutcore.verif.kit.layers import draw_case
+from lutcore.verif.mutation import campaign as campaign_module
 from lutcore.verif.mutation import report as mutate_report
-from lutcore.verif.mutation.campaign import Campaign, Request, units_of
+from lutcore.verif.mutation.campaign import Campaign, FaultTask, Request, units_of
 from lutcore.verif.mutation.judge import Regression, Verdict
 from lutcore.verif.mutation.mutants import (
     Mutant,
@@ -31,8 +34,7 @@ from lutcore.verif.mutation.mutants import (
     sample,
     unit_of,
 )
-from lutcore.verif.mutation.pipeline import Pipeline, pipeline_of
-from lutcore.verif.mutation.proof import METHODS, prove_equivalent
+from lutcore.verif.mutation.proof import prove_equivalent
 
 # Reads a word of memory at ADDRESS (register 0x10), counts it up and writes it 64 bytes further.
 # `slow` makes it take one cycle more, `chosen` has a redundant term.
@@ -224,9 +226,8 @@ def test_regression(netlist: Netlist, tmp_path: Path) -> None:
         instrument(netlist, mutants, tmp_path), bus_width=32, optimise="fast", progress=False
     )
     regression = Regression(model, Jobs(CONFIG, 1), [COUNTS_UP])
-    verdicts = sorted(
-        regression.judge_all(list(enumerate(mutants, 1)), 2), key=lambda verdict: verdict.number
-    )
+    assert regression.learn()["cycles"] > 10
+    verdicts = [regression.judge(number, mutant) for number, mutant in enumerate(mutants, 1)]
     assert [v.mutant for v in verdicts] == mutants
     outcomes = [(v.outcome, v.by) for v in verdicts]
     assert outcomes == [
@@ -234,7 +235,7 @@ def test_regression(netlist: Netlist, tmp_path: Path) -> None:
         ("killed", "counts up"),
         ("killed", "counts up"),
         ("timing", "counts up"),
-        ("survived", ""),
+        ("undecided", ""),
     ]
     assert verdicts[0].detail == "the result is 0x12345670, expected 0x12345678"
     assert "no interrupt within" in verdicts[2].detail
@@ -243,49 +244,14 @@ def test_regression(netlist: Netlist, tmp_path: Path) -> None:
         bench.host().check("one", 1, 2)
 
     with pytest.raises(LutcoreError, match="without a fault fails scenario 'wrong' with seed 1"):
-        Regression(model, Jobs(CONFIG, 1), [Scenario("wrong", wrong)])
+        Regression(model, Jobs(CONFIG, 1), [Scenario("wrong", wrong)]).learn()
 
 
 def test_proof(netlist: Netlist, tmp_path: Path) -> None:
     """Redundant logic is proved so; anything else must not be."""
-    assert prove_equivalent(netlist, redundant(netlist), tmp_path, ["module"]) == "module"
+    assert prove_equivalent(netlist, redundant(netlist), tmp_path) == "module"
     needed = fault(netlist, "scale", "$add", "Y", 31, "const1")
     assert prove_equivalent(netlist, needed, tmp_path) is None
-
-
-PIPELINE = """
-module lutcore(input clk, input en, input [1:0] a, input d, output reg q = 0);
-  reg [1:0] one = 0;
-  reg late = 0;
-  always @(posedge clk) if (en) begin
-    one <= a == 0 ? 2'b01 : a == 1 ? 2'b10 : 2'b00;
-    late <= d;
-    q <= late ^ &one;
-  end
-endmodule
-"""
-
-
-def test_proof_of_a_pipeline(tmp_path: Path) -> None:
-    """Two bits of which one is 1 at most: what both would do does not matter."""
-    netlist = read_netlist(PIPELINE, tmp_path)
-    assert pipeline_of(netlist.modules["lutcore"]) == Pipeline(2, "en")
-    free = read_netlist(PIPELINE.replace("if (en)", ""), tmp_path)
-    assert pipeline_of(free.modules["lutcore"]) == Pipeline(2, "")
-    loop = read_netlist(PIPELINE.replace("late <= d", "late <= d ^ q"), tmp_path)
-    assert pipeline_of(loop.modules["lutcore"]) is None
-
-    def proofs(port: str, mode: str, cell_type: str) -> list[str | None]:
-        return [
-            prove_equivalent(netlist, mutant, tmp_path, ["pipeline"])
-            for mutant in candidates("lutcore", netlist.modules["lutcore"])
-            if (mutant.cell_type, mutant.port, mutant.mode) == (cell_type, port, mode)
-        ]
-
-    assert proofs("Y", "const0", "$reduce_and") == ["pipeline"]
-    assert proofs("Y", "const1", "$reduce_and") == [None]
-    # While it is enabled such a register does what it should.
-    assert set(proofs("EN", "const1", "$dffe")) == {None}
 
 
 REDUNDANT_ADDRESS = """
@@ -309,154 +275,10 @@ def test_proof_knows_that_a_memory_ignores_what_is_not_enabled(tmp_path: Path) -
         if cell["type"] == "$not" and len(cell["connections"]["Y"]) == 4
     )
     ignored = Mutant("inv", "lutcore", name, "$not", "Y", 1, -1, "", "")
-    assert prove_equivalent(netlist, ignored, tmp_path, ["module"]) == "module"
+    assert prove_equivalent(netlist, ignored, tmp_path) == "module"
     memory = next(m for m in all_of(netlist, "core") if m.cell_type == "$memwr_v2")
     needed = dataclasses.replace(memory, port="ADDR", bit=1, mode="inv", control_bit=-1)
-    assert prove_equivalent(netlist, needed, tmp_path, ["module"]) is None
-
-
-TWO_HALVES = """
-module lutcore(input clk, input [1:0] a, input [7:0] d, input we, input turn, output [7:0] q);
-  reg [7:0] words [7:0];
-  reg half = 0;
-  wire written = half ^ turn;
-  integer i;
-  initial for (i = 0; i < 8; i = i + 1) words[i] = 0;
-  always @(posedge clk) begin
-    if (we) words[{written, a}] <= d;
-    if (turn) half <= ~half;
-  end
-  assign q = words[{~written, a}];
-endmodule
-"""
-
-
-@pytest.mark.parametrize(
-    ("cell_type", "first", "proof"),
-    [
-        ("$xor", "0", "rows"),
-        # One side alone, or halves that are not alike at first.
-        ("$not", "0", None),
-        ("$xor", "i", None),
-    ],
-)
-def test_proof_knows_that_halves_of_a_memory_may_be_swapped(
-    cell_type: str, first: str, proof: str | None, tmp_path: Path
-) -> None:
-    netlist = read_netlist(TWO_HALVES.replace("words[i] = 0", f"words[i] = {first}"), tmp_path)
-    swaps = next(
-        mutant
-        for mutant in candidates("lutcore", netlist.modules["lutcore"])
-        if (mutant.cell_type, mutant.mode, mutant.port) == (cell_type, "inv", "A")
-    )
-    assert prove_equivalent(netlist, swaps, tmp_path) == proof
-
-
-# While `m_axi_wvalid` is 0 nobody looks at the word; `kept` goes where it does.
-VALID = """
-module lutcore(input clk, input start, input [3:0] d, output reg m_axi_wvalid = 0,
-  output reg [3:0] m_axi_wdata = 0, output reg [3:0] kept = 0);
-  always @(posedge clk) begin
-    m_axi_wvalid <= start;
-    m_axi_wdata <= start ? d : ~m_axi_wdata;
-    kept <= m_axi_wvalid ? kept ^ m_axi_wdata : kept;
-  end
-endmodule
-"""
-
-
-def test_proof_knows_that_nobody_looks_at_what_is_not_valid(tmp_path: Path) -> None:
-    netlist = read_netlist(VALID, tmp_path)
-
-    def at(cell_type: str, port: str, signal: str = "") -> Mutant:
-        return next(
-            m
-            for m in all_of(netlist, "core")
-            if (m.cell_type, m.port, m.mode) == (cell_type, port, "inv")
-            and m.signal.startswith(signal)
-        )
-
-    unseen = at("$not", "Y")
-    assert prove_equivalent(netlist, unseen, tmp_path, ["module"]) is None
-    assert prove_equivalent(netlist, unseen, tmp_path) == "states"
-    assert prove_equivalent(netlist, at("$mux", "B", "d["), tmp_path) is None
-    assert prove_equivalent(netlist, at("$xor", "B", "m_axi_wdata"), tmp_path) is None
-
-
-REACHED = """
-module lutcore(input clk, input rst, input unit_reset, input go, output reg [1:0] count = 0,
-  output reg busy = 0, output reg free = 1, output odd, output both);
-  assign odd = (count == 3);
-  assign both = busy & free;
-  always @(posedge clk) begin
-    if (count != 0) count <= count - 1;
-    if (count == 1) begin busy <= 0; free <= 1; end
-    if (go) begin count <= 2; busy <= 1; free <= 0; end
-    if (unit_reset) begin count <= 0; busy <= 0; free <= 1; end
-    if (rst) begin count <= 0; busy <= 0; free <= 1; end
-  end
-endmodule
-"""
-
-
-def test_proof_knows_the_states_that_are_not_reached(tmp_path: Path) -> None:
-    """The count is never 3, and never busy and free; what only `rst` does, `unit_reset` does."""
-    netlist = read_netlist(REACHED, tmp_path)
-
-    def at(cell_type: str, port: str, signal: str, mode: str) -> Mutant:
-        wanted = (cell_type, port, mode)
-        return next(
-            m
-            for m in all_of(netlist, "core")
-            if (m.cell_type, m.port, m.mode) == wanted and m.signal.startswith(signal)
-        )
-
-    facts: dict = {}
-    odd = at("$eq", "Y", "odd", "const0")
-    assert prove_equivalent(netlist, odd, tmp_path, ["module"]) is None
-    assert prove_equivalent(netlist, odd, tmp_path, ["states"], facts) == "states"
-    both = at("$and", "Y", "both", "const0")
-    assert prove_equivalent(netlist, both, tmp_path, ["states"], facts) == "states"
-    seen = at("$and", "Y", "both", "const1")
-    assert prove_equivalent(netlist, seen, tmp_path, ["states"], facts) is None
-    twice = at("$reduce_or", "A", "rst", "const0")
-    assert prove_equivalent(netlist, twice, tmp_path, ["states"], facts) is None
-    assert prove_equivalent(netlist, twice, tmp_path, ["reset"], facts) == "reset"
-    once = at("$reduce_or", "A", "unit_reset", "const0")
-    assert prove_equivalent(netlist, once, tmp_path, ["reset"], facts) is None
-
-
-APART = r"""
-module \lutcore.count (input clk, input go, output reg [1:0] count = 0);
-  always @(posedge clk) if (count != 0) count <= count - 1; else if (go) count <= 2;
-endmodule
-module \lutcore.use (input clk, input [1:0] count, output reg odd = 0, output reg some = 0);
-  always @(posedge clk) begin odd <= (count == 3); some <= (count != 0); end
-endmodule
-module lutcore(input clk, input go, output odd, output some);
-  wire [1:0] count;
-  \lutcore.count counter (.clk(clk), .go(go), .count(count));
-  \lutcore.use user (.clk(clk), .count(count), .odd(odd), .some(some));
-endmodule
-"""
-
-
-def test_proof_knows_what_a_neighbour_never_does(tmp_path: Path) -> None:
-    """One module never counts to 3, which another one asks for."""
-    netlist = read_netlist(APART, tmp_path)
-
-    def at(cell_type: str, mode: str) -> Mutant:
-        return next(
-            m
-            for m in candidates("lutcore.use", netlist.modules["lutcore.use"])
-            if (m.cell_type, m.port, m.mode) == (cell_type, "Y", mode)
-        )
-
-    odd = at("$eq", "const0")
-    assert prove_equivalent(netlist, odd, tmp_path, METHODS[:-1]) is None
-    assert prove_equivalent(netlist, odd, tmp_path) == "neighbours"
-    assert prove_equivalent(netlist, at("$eq", "const1"), tmp_path) is None
-    assert prove_equivalent(netlist, at("$reduce_bool", "const1"), tmp_path) is None
+    assert prove_equivalent(netlist, needed, tmp_path) is None
 
 
 def test_deep_nests_do_the_same() -> None:
@@ -493,24 +315,47 @@ def test_nests_in_two_parts_do_the_same(axis: Axis) -> None:
     assert (found.view(np.uint32) == expected.view(np.uint32)).all()
 
 
+def test_what_a_process_learnt_serves_another(netlist: Netlist, tmp_path: Path) -> None:
+    """Records pass through JSON and judge as before."""
+    mutants = [redundant(netlist), fault(netlist, "scale", "$add", "Y", 3, "inv")]
+    model = build_model(
+        instrument(netlist, mutants, tmp_path), bus_width=32, optimise="fast", progress=False
+    )
+    learnt = Regression(model, Jobs(CONFIG, 1), [COUNTS_UP]).learn()["records"]
+    text = json.dumps({name: [vars(record) for record in some] for name, some in learnt.items()})
+    records = {name: [Record(**one) for one in some] for name, some in json.loads(text).items()}
+    regression = Regression(model, Jobs(CONFIG, 1), [COUNTS_UP], records)
+    outcomes = [regression.judge(number, mutants[number - 1]).outcome for number in (1, 2)]
+    assert outcomes == ["undecided", "killed"]
+
+
+def test_a_fault_that_hangs_or_crashes_is_noticed(netlist: Netlist) -> None:
+    mutant = redundant(netlist)
+    task = FaultTask(Request(), 1)
+    verdict = campaign_module._verdict(Finished(task, error="no end", died=True), [mutant])
+    assert (verdict.outcome, verdict.by, verdict.detail) == ("killed", "crash", "no end")
+    with pytest.raises(LutcoreError, match="fault 1 cannot be judged: no g"):
+        campaign_module._verdict(Finished(task, error="no g++"), [mutant])
+
+
 def test_report() -> None:
     mutant = Mutant("inv", SCALE, "c", "$add", "Y", 3, -1, "sum[3]", "core.v:1")
     campaign = Campaign(
         Request(units=("scale",), count=2, seed=9),
         (
             Verdict(1, mutant, "killed", "layers", "byte 3 is wrong"),
-            Verdict(2, dataclasses.replace(mutant, mode="const0"), "survived"),
+            Verdict(2, dataclasses.replace(mutant, mode="const0"), "undecided"),
         ),
         1000,
     )
-    assert [v.number for v in campaign.survivors] == [2]
+    assert [v.number for v in campaign.undecided] == [2]
     text = mutate_report.lines(campaign)
     assert text[0] == "killed by layers 1"
-    assert text[1] == "survived: fault 2, engine.scale: const0 at $add Y[3], net sum[3]"
+    assert text[1] == "undecided: fault 2, engine.scale: const0 at $add Y[3], net sum[3]"
     assert text[2].endswith("lutcore mutate --unit scale --count 2 --seed 9 --only 2")
     assert mutate_report.table(campaign).row_count == 2
     written = json.loads(mutate_report.json_text(campaign))
-    assert written["totals"] == {"killed": 1, "timing": 0, "equivalent": 0, "survived": 1}
+    assert written["totals"] == {"killed": 1, "timing": 0, "equivalent": 0, "undecided": 1}
     assert written["faults"][1]["module"] == SCALE
     assert np.all([fault["unit"] == "scale" for fault in written["faults"]])
 
@@ -519,4 +364,4 @@ def test_a_scenario_has_to_do_the_same_again(netlist: Netlist, tmp_path: Path) -
     verilog = instrument(netlist, [redundant(netlist)], tmp_path)
     model = build_model(verilog, bus_width=32, optimise="fast", progress=False)
     with pytest.raises(LutcoreError, match="'wavers' runs again"):
-        Regression(model, Jobs(CONFIG, 1), [COUNTS_UP, Scenario("wavers", wavers)])
+        Regression(model, Jobs(CONFIG, 1), [COUNTS_UP, Scenario("wavers", wavers)]).learn()

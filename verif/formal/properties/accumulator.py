@@ -13,7 +13,7 @@ from amaranth.hdl import Const, Mux, Signal, Value, signed
 
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.verif.formal.contract import coefficients
-from lutcore.verif.formal.model import Break, Model, Property
+from lutcore.verif.formal.model import Model, Net, Patch, Property
 from lutcore.verif.formal.properties.lane import LANE, issue, select, write_tables
 
 __all__ = ["PROPERTIES"]
@@ -99,23 +99,18 @@ def _accumulate(config: CoreConfig, model: Model) -> None:
     model.reachable(done & (got == after), "extreme")
 
 
-_LANES = "lutcore.hw.compute.lanes"
-_TOTAL = Break(
-    _LANES,
-    'total = Signal(signed(cfg.acc_width), name=f"total',
-    'total = Signal(signed(cfg.acc_width - 1), name=f"total',
-    "a bit fewer",
-)
-_SHIFT = Break(
-    _LANES,
-    'total = Signal(signed(cfg.shift_width), name=f"shifted',
-    'total = Signal(signed(cfg.shift_width - 1), name=f"shifted',
-    "a bit fewer in the sum over planes",
-)
-_FIRST = Break(_LANES, "with m.If(control.run_first)", "with m.If(1)", "every step begins a run")
+def _narrower(right: property) -> property:
+    assert right.fget is not None
+    return property(lambda config: right.fget(config) - 1)  # type: ignore[misc]
 
 
-def _property(name: str, twin: Break, **keys) -> Property:
+_CONFIG = "lutcore.hw.contract.config:CoreConfig"
+_TOTAL = Patch(_CONFIG, "acc_width", _narrower, "a bit fewer in the accumulators")
+_FIRST = Net(f"dut.before_0_{LANE}", "what was accumulated before is forgotten", 0)
+_SHIFT = Patch(_CONFIG, "shift_width", _narrower, "a bit fewer in the sum over planes")
+
+
+def _property(name: str, twin: Net | Patch, **keys) -> Property:
     base: dict[str, Any] = {"rows": 1, "lanes": 8, "group": 2, "depth": 1, "planes": 1}
     base |= {"bus_width": 32, "tiles": 2}
     config = CoreConfig(**(base | keys))

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from lutcore.hw.contract.config import CoreConfig
+from lutcore.hw.contract.ternary import INDEX_BITS
 from lutcore.verif.formal.contract import columns, factors_of
-from lutcore.verif.formal.model import Break, Property
+from lutcore.verif.formal.model import Patch, Property
 
 __all__ = ["PROPERTIES"]
 
@@ -79,7 +80,7 @@ def _check(config: CoreConfig) -> int:
     return cases
 
 
-def _property(name: str, twin: Break, **keys) -> Property:
+def _property(name: str, twin: Patch, **keys) -> Property:
     base: dict[str, Any] = {"rows": 1, "lanes": 8, "planes": 2, "bus_width": 32, "tiles": 2}
     config = CoreConfig(**(base | keys))
     return Property(
@@ -94,21 +95,35 @@ def _property(name: str, twin: Break, **keys) -> Property:
     )
 
 
+def _opposite(bits: np.ndarray) -> np.ndarray:
+    """Index bits of ternary weights with the other signs."""
+    return bits ^ (np.arange(bits.shape[1]) % INDEX_BITS == INDEX_BITS - 1)
+
+
 _PACK = "lutcore.sw.program.pack"
-_INVERT = Break(
-    _PACK, "(bit < config.group - 1) &", "(bit < config.group - 2) &", "a bit not inverted"
+_SIGNS = Patch(
+    _PACK, "_with_signs", lambda right: lambda planes, form: planes, "signs are stored as they are"
 )
-_JOIN = Break(_PACK, "(table & table - 1)", "(table - 1)", "relative to the wrong table")
-_PLANE = Break(_PACK, "[plane > 0 for plane", "[plane < 0 for plane", "signs swapped")
-_TRIT = Break(_PACK, "entry | sign << INDEX_BITS - 1", "entry | sign << INDEX_BITS - 2", "the sign")
+_PLANE = Patch(
+    _PACK,
+    "_index_bytes",
+    lambda right: lambda layer, tiling: ~right(layer, tiling),
+    "signs swapped",
+)
+_TRIT = Patch(
+    _PACK,
+    "_ternary_bits",
+    lambda right: lambda layer, tiling: _opposite(right(layer, tiling)),
+    "signs of trits swapped",
+)
 
 PROPERTIES = [
     *(
-        _property("symmetric", _INVERT, table_form="symmetric", group=k, depth=2)
+        _property("symmetric", _SIGNS, table_form="symmetric", group=k, depth=2)
         for k in range(2, 7)
     ),
-    _property("symmetric", _JOIN, table_form="symmetric", group=3, depth=4),
-    _property("symmetric", _JOIN, table_form="symmetric", group=2, depth=6),
+    _property("symmetric", _SIGNS, table_form="symmetric", group=3, depth=4),
+    _property("symmetric", _SIGNS, table_form="symmetric", group=2, depth=6),
     *(_property("full", _PLANE, table_form="full", group=k, depth=2) for k in range(2, 7)),
     *(_property("trits", _TRIT, group=5, depth=d, ternary=True) for d in (1, 2)),
 ]

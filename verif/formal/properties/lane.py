@@ -13,7 +13,7 @@ from amaranth.hdl import Array, Cat, Const, Mux, Signal, Value, signed
 
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.verif.formal.contract import coded_signs, coefficients, columns, signed_value
-from lutcore.verif.formal.model import Break, Model, Property, config_label
+from lutcore.verif.formal.model import Model, Net, Property, config_label
 
 __all__ = ["PROPERTIES", "issue", "write_tables"]
 
@@ -150,7 +150,7 @@ def _lane(config: CoreConfig, ternary: bool, model: Model) -> None:
     model.reachable(done & (got != 0), "sum")
 
 
-def _property(config: CoreConfig, twin: Break, *, ternary: bool = False, quick: bool = False):
+def _property(config: CoreConfig, twin: Net, *, ternary: bool = False, quick: bool = False):
     from lutcore.hw.compute.tree import tree_stages
 
     kind = "trits" if ternary else config.table_form
@@ -179,22 +179,15 @@ def _config(form: str, group: int, **more) -> CoreConfig:
     return CoreConfig(table_form=form, group=group, **keys)
 
 
-_TREE, _LANES = "lutcore.hw.compute.tree", "lutcore.hw.compute.lanes"
-_SIGN = Break(_LANES, "value, width, ~sign)", "value, width, sign)", "the last sign swapped")
-_INDEX = Break(
-    _LANES, "Cat(bits[: self.index_bits])", "Cat(bits[: self.index_bits][::-1])", "index reversed"
-)
-_BANK = Break(_LANES, "Cat(self.index[n], self.bank)", "Cat(self.index[n], ~self.bank)", "bank")
-_CLEAR = Break(
-    _LANES, "self.step.valid & ~self.step.signs[g]", "Const(0)", "left-over sign bits count"
-)
-_RELATIVE = Break(
-    _TREE, "signs[(p + 1) * stride], below)", "~signs[(p + 1) * stride], below)", "x - y for x + y"
-)
-_PLANES = Break(_LANES, "Cat(Const(0, 1), h)", "Cat(h, Const(0, 1))", "planes not shifted")
-_RESET = Break(_LANES, "m.If(plane_end)", "m.If(Const(0))", "h kept")
-_LOW = Break("lutcore.hw.cells.carry", "p | ~q", "p & ~q", "the borrow of the lowest bit")
-_ONE = Break(_LANES, "width, carry_in=sign)", "width)", "the last one missing")
+_SIGN = Net(f"dut.sign_{LANE}_0", "the sign of a table is ignored", 0)
+_INDEX = Net(f"dut.looked_0_{LANE}_0", "a lookup that ignores its index")
+_SECOND = Net(f"dut.looked_1_{LANE}_0", "a lookup of the second row that ignores its index")
+_BANK = _INDEX
+_RELATIVE = Net(f"dut.last_1_{LANE}", "x + y for x - y", 0)
+_PLANES = Net(f"dut.planes_0_{LANE}", "planes before are forgotten", 0)
+_KEPT = Net(f"dut.shifted_0_{LANE}", "no plane is added to those before", 0)
+_LOW = Net("dut.low_tree_0_1_0", "the carry of the lowest bits is lost", 0)
+_ONE = Net(f"dut.sign_{LANE}_0_1", "negated numbers lack the last one", 0)
 
 
 def _properties() -> list[Property]:
@@ -202,7 +195,7 @@ def _properties() -> list[Property]:
     for group in range(2, 7):
         for store in ("distributed", "register"):
             form = _config("symmetric", group, table_store=store)
-            twin = _SIGN if store == "distributed" else _INDEX if group > 2 else _CLEAR
+            twin = _SIGN if store == "distributed" else _INDEX
             found.append(_property(form, twin, quick=group == 3 and store == "register"))
             form = _config("full", group, table_store=store)
             found.append(_property(form, _BANK if store == "distributed" else _INDEX))
@@ -212,8 +205,8 @@ def _properties() -> list[Property]:
         _property(_config("symmetric", 2, depth=3), _LOW),
         _property(_config("symmetric", 4, activation="int16"), _SIGN),
         _property(_config("full", 2, planes=2), _PLANES),
-        _property(_config("full", 2, depth=4, rows=2, table_store="register"), _INDEX),
-        _property(_config("symmetric", 2, planes=2), _RESET),
+        _property(_config("full", 2, depth=4, rows=2, table_store="register"), _SECOND),
+        _property(_config("symmetric", 2, planes=2), _KEPT),
     ]
     # Of ternary trees with several tables the solver gives no answer in minutes.
     found.append(_property(_config("symmetric", 5, ternary=True), _ONE, ternary=True))

@@ -4,7 +4,7 @@ from typing import Any
 
 from amaranth.hdl import Signal
 
-from lutcore.verif.formal.model import Break, Model, Property
+from lutcore.verif.formal.model import Model, Net, Property
 from lutcore.verif.formal.properties.streams import SOURCES, stands_contract
 
 __all__ = ["PROPERTIES", "refusal_contract", "store_contract"]
@@ -88,9 +88,7 @@ PROPERTIES = [
         claim="after an error FETCH asks for nothing and begins nothing until it is reset",
         config="bus 128, any program",
         build=_refusal,
-        twin=Break(
-            "lutcore.hw.control.fetch", 'm.next = "STOPPED"', 'm.next = "REST"', "it goes on"
-        ),
+        twin=Net("dut.fsm_state", "it goes on"),
         depth=1,
         twin_depth=10,
         cover_depth=6,
@@ -102,16 +100,7 @@ PROPERTIES = [
         claim="no write is asked for a block of results that STORE refuses before it begins",
         config="M1 N8 k2 G1, bus 32",
         build=_store,
-        twin=Break(
-            "lutcore.hw.transfer.store",
-            "with m.If(misaligned | (body.n > cfg.tiles)):\n"
-            "                        m.d.comb += self.operand_error.eq(1)\n"
-            "                    with m.Else():",
-            "with m.If(misaligned | (body.n > cfg.tiles)):\n"
-            "                        m.d.comb += self.operand_error.eq(1)\n"
-            "                    with m.If(~misaligned):",
-            "a block of too many tiles is written",
-        ),
+        twin=Net("dut.fsm_state", "a block of too many tiles is written"),
         depth=2,
         twin_depth=6,
         quick=True,

@@ -14,7 +14,7 @@ from amaranth.hdl import Array, Const, Mux, Signal, Value, signed
 
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.verif.formal.contract import coefficients, columns
-from lutcore.verif.formal.model import Break, Model, Property, config_label
+from lutcore.verif.formal.model import Model, Net, Property, config_label
 
 __all__ = ["PROPERTIES", "steps", "walk"]
 
@@ -143,18 +143,13 @@ def _table(config: CoreConfig, ternary: bool, model: Model) -> None:
     model.reachable(last & bank, "second_bank")
 
 
-_TABLE = "lutcore.hw.compute.table"
-_RISING = Break(_TABLE, "rising if cfg.halved else ~rising", "~rising", "adds for subtracts")
-_RISES = Break(_TABLE, "rising if cfg.halved else ~rising", "rising", "adds for subtracts")
-_HALF = Break(_TABLE, "~(half ^ start)", "(half ^ start)", "the half that is collected")
-_KEEP = Break(
-    _TABLE, "place_bits], half ^ start)", "place_bits], half)", "a word in the wrong half"
-)
-_TRIT = Break(_TABLE, "falling.eq(sign < 0)", "falling.eq(sign > 0)", "trits negated")
-_CARRY = Break(_TABLE, "carry_in=Const(1, 1)", "carry_in=None", "a missing carry")
+_RISING = Net("dut.rising", "adds where it should subtract", 0)
+_HALF = Net("dut.half", "one half is never used", 0)
+_TRIT = Net("dut.falling", "trits are never subtracted", 0)
+_CARRY = Net("dut.first_0", "the first entry is another one")
 
 
-def _property(config: CoreConfig, ternary: bool, twin: Break, quick: bool = False) -> Property:
+def _property(config: CoreConfig, ternary: bool, twin: Net, quick: bool = False) -> Property:
     kind = "trits" if ternary else config.table_form + ("-bits" if config.ternary else "")
     words, entries = columns(config, ternary), len(coefficients(config, ternary))
     return Property(
@@ -180,9 +175,9 @@ def _properties() -> list[Property]:
     for group in range(2, 7):
         twin = _RISING if group % 2 else _HALF
         found.append(_property(config("symmetric", group), False, twin, group == 3))
-        twin = _RISES if group % 2 else _KEEP
+        twin = _RISING if group % 2 else _HALF
         found.append(_property(config("full", group), False, twin))
-    found.append(_property(config("symmetric", 4, activation="int16", depth=2), False, _KEEP))
+    found.append(_property(config("symmetric", 4, activation="int16", depth=2), False, _HALF))
     found.append(_property(config("symmetric", 5, ternary=True), False, _CARRY))
     found.append(_property(config("symmetric", 5, ternary=True), True, _TRIT))
     return found
