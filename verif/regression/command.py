@@ -42,6 +42,10 @@ def verify(
     jobs: Annotated[
         int | None, typer.Option(metavar="J", min=1, help="Processes. Default: one per core.")
     ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Run on the workers of this Dask scheduler instead."),
+    ] = None,
     rtl: Annotated[
         Path | None,
         typer.Option(metavar="FILE.v", help="Test this Verilog instead of the generated core."),
@@ -91,6 +95,7 @@ def verify(
                 test=test,
                 effort=effort,
                 jobs=jobs,
+                scheduler=scheduler,
                 rtl=rtl,
                 waves=waves,
                 full=full,

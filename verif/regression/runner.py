@@ -1,24 +1,24 @@
-"""Runs jobs side by side, and collects their verdicts."""
+"""Runs jobs, each in a process of its own, and collects their verdicts."""
 
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from lutcore.sw.base.executor import Finished, Runner, Task, execute, here
 from lutcore.verif.kit.bench import Outcome
+from lutcore.verif.kit.env import COVERAGE_FILE
 from lutcore.verif.regression.jobs import Job, read_outcomes
 
-__all__ = ["JobResult", "run_jobs"]
+__all__ = ["JobResult", "JobTask", "run_jobs"]
 
 #: Seconds after which a job has failed.
-LIMIT = 3600
+LIMIT = 3600.0
+_LOG = "log.txt"
 _TAIL = 25
 
 
@@ -36,17 +36,60 @@ class JobResult:
         return [outcome for outcome in self.outcomes if outcome.failure is not None]
 
 
+@dataclass(frozen=True)
+class JobTask(Task):
+    """Run one job in its folder, and bring what it has left there.
+
+    The job has a process of its own: a simulator can crash, and cocotb sets up its interpreter.
+    """
+
+    job: Job
+    limit = LIMIT
+
+    def run(self) -> dict[str, Any]:
+        job = self.job
+        job.save()
+        begin = time.monotonic()
+        with (job.folder / _LOG).open("w", encoding="utf-8") as log:
+            done = subprocess.run(
+                [sys.executable, "-m", "lutcore.verif.regression.run_job", str(job.folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # cocotb takes its path from here; a virtual environment's interpreter has it.
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                check=False,
+            )
+        seconds = time.monotonic() - begin
+        outcomes = read_outcomes(job.folder)
+        if outcomes is None:
+            outcomes = [_died(job, seconds, f"the process ended with status {done.returncode}")]
+        files = {
+            name: (job.folder / name).read_text(encoding="utf-8", errors="replace")
+            for name in (COVERAGE_FILE, _LOG)
+            if (job.folder / name).is_file()
+        }
+        return {
+            "outcomes": [asdict(outcome) for outcome in outcomes],
+            "seconds": seconds,
+            "files": files,
+        }
+
+
 def run_jobs(
-    jobs: Iterable[Job], parallel: int, report: Callable[[JobResult], None] = lambda result: None
+    jobs: Iterable[Job],
+    run: Runner = here,
+    report: Callable[[JobResult], None] = lambda result: None,
 ) -> list[JobResult]:
-    """Run jobs, each in a process of its own.
+    """Run jobs.
 
     Parameters
     ----------
     jobs
         What to run.
-    parallel
-        Processes at a time.
+    run
+        Where: see `lutcore.sw.base.executor.runner`. Coverage and log of what ran on another
+        machine are written to the job's folder here.
     report
         Called with each result as it comes.
 
@@ -55,79 +98,38 @@ def run_jobs(
     list of JobResult
         In the order of the jobs.
     """
+    results: dict[str, JobResult] = {}
+
+    def finish(finished: Finished) -> None:
+        task = finished.task
+        assert isinstance(task, JobTask)
+        result = results[str(task.job.folder)] = _result(task.job, finished)
+        report(result)
+
     jobs = list(jobs)
-    results: dict[int, JobResult] = {}
-    processes: set[subprocess.Popen] = set()
-    with _terminating(), ThreadPoolExecutor(parallel) as pool:
-        waiting = {pool.submit(_run, job, processes): n for n, job in enumerate(jobs)}
-        try:
-            for future in as_completed(waiting):
-                result = results[waiting[future]] = future.result()
-                report(result)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(processes):
-                _kill(process)
-            raise
-    return [results[n] for n in range(len(jobs))]
+    execute([JobTask(job) for job in jobs], run, report=finish)
+    return [results[str(job.folder)] for job in jobs]
 
 
-@contextmanager
-def _terminating() -> Iterator[None]:
-    """Let a request to terminate take the jobs along, which have sessions of their own."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _result(job: Job, finished: Finished) -> JobResult:
+    if finished.error:
+        return JobResult(job, [_died(job, 0.0, finished.error)], 0.0)
+    found = finished.result
+    for name, content in found["files"].items():
+        if not (job.folder / name).exists():
+            job.folder.mkdir(parents=True, exist_ok=True)
+            (job.folder / name).write_text(content, encoding="utf-8")
+    outcomes = [Outcome(**outcome) for outcome in found["outcomes"]]
+    return JobResult(job, outcomes, found["seconds"])
 
 
-def _run(job: Job, processes: set[subprocess.Popen]) -> JobResult:
-    job.save()
-    start = time.monotonic()
-    log = job.folder / "log.txt"
-    # cocotb takes its path from here; an interpreter in a virtual environment has it set up.
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "lutcore.verif.regression.run_job", str(job.folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            # A group of its own, so that the simulator can be stopped with it.
-            start_new_session=True,
-        )
-        processes.add(process)
-        try:
-            process.wait(LIMIT)
-            reason = f"the process ended with status {process.returncode}"
-        except subprocess.TimeoutExpired:
-            reason = f"no end within {LIMIT} s"
-        finally:
-            _kill(process)
-            processes.discard(process)
-    outcomes = read_outcomes(job.folder)
-    seconds = time.monotonic() - start
-    if outcomes is None:
-        outcomes = [Outcome("(job)", seconds, failure=f"{reason}\n{_tail(log)}")]
-    return JobResult(job, outcomes, seconds)
-
-
-def _kill(process: subprocess.Popen) -> None:
-    """Stop what is left of a job."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def _died(job: Job, seconds: float, reason: str) -> Outcome:
+    """The verdict on a job that has come to none, with the end of its log."""
+    return Outcome("(job)", seconds, failure=f"{reason}\n{_tail(job.folder / _LOG)}")
 
 
 def _tail(log: Path) -> str:
+    if not log.is_file():
+        return ""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join(lines[-_TAIL:])

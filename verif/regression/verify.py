@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from lutcore.sw.base.errors import LutcoreError
+from lutcore.sw.base.executor import Runner, runner
 from lutcore.sw.base.files import OutputError
 from lutcore.sw.base.progress import progress
 from lutcore.verif.core.wrapper import read_core
@@ -40,6 +41,7 @@ class Request:
     test: str | None = None
     effort: int = 1
     jobs: int | None = None
+    scheduler: str | None = None
     rtl: Path | None = None
     waves: bool = False
     full: bool = False
@@ -67,7 +69,7 @@ def verify_request(request: Request) -> int:
     jobs = _plan(request)
     _check_simulators(jobs)
     _remove_old(request.output, jobs)
-    results = _run(jobs, request.jobs or os.cpu_count() or 1)
+    results = _run(jobs, runner(request.jobs or os.cpu_count() or 1, request.scheduler))
     counted = hits(job.folder for job in jobs)
     # One configuration cannot reach what needs another: holes are for the full regression.
     missing = holes(counted, _complete_benches(results)) if request.full else []
@@ -173,7 +175,7 @@ def _complete_benches(results: Iterable[JobResult]) -> set[str]:
     return {result.job.settings.unit for result in results} - partial
 
 
-def _run(jobs: list[Job], parallel: int) -> list[JobResult]:
+def _run(jobs: list[Job], run: Runner) -> list[JobResult]:
     with progress("Verifying", len(jobs)) as bar:
 
         def report(result: JobResult) -> None:
@@ -182,4 +184,4 @@ def _run(jobs: list[Job], parallel: int) -> list[JobResult]:
                 where = f"{result.job.settings.unit} on {result.job.config_name}"
                 bar.print(f"[red]FAILED[/] {where}: {outcome.name}")
 
-        return run_jobs(jobs, parallel, report)
+        return run_jobs(jobs, run, report)
