@@ -4,6 +4,7 @@ The verdict is left in FOLDER/result.json. A process of its own, because a twin'
 takes the place of a module before anything else of the hardware is imported.
 """
 
+import importlib
 import importlib.util
 import json
 import sys
@@ -89,7 +90,7 @@ def _broken(twin: Break) -> None:
     sys.modules[twin.module] = module
     exec(compile(source, spec.origin or twin.module, "exec"), module.__dict__)
     parent, _, name = twin.module.rpartition(".")
-    setattr(sys.modules[parent], name, module)
+    setattr(importlib.import_module(parent), name, module)
 
 
 def _exhaust(proof: Property) -> Outcome:

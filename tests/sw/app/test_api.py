@@ -11,7 +11,7 @@ import pytest
 import lutcore.sw
 from lutcore.sw import QuantLayer, compile_layer, load_config, run
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+README = Path(__file__).resolve().parents[3] / "README.md"
 
 
 @pytest.mark.parametrize("name", lutcore.sw.__all__)

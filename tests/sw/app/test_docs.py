@@ -11,7 +11,7 @@ from lutcore.hw.contract.csr import CSRS
 from lutcore.hw.contract.isa import INSTRUCTION_BITS, INSTRUCTIONS, Cause, encode
 from lutcore.sw.app.docs import csr_reference, isa_reference, write_references
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
 @pytest.mark.parametrize(
