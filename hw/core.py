@@ -9,7 +9,7 @@ from lutcore.hw.compute.final import FinalUnit
 from lutcore.hw.compute.scale import ScaleUnit
 from lutcore.hw.compute.table import TableUnit
 from lutcore.hw.contract.config import CoreConfig
-from lutcore.hw.contract.csr import ADDRESS_WIDTH, COUNTER_UNITS, REGION_ALIGNMENT, Region
+from lutcore.hw.contract.csr import ADDRESS_WIDTH, COUNTER_UNITS, Region
 from lutcore.hw.contract.isa import (
     INSTRUCTIONS,
     PROGRAM_MAX,
@@ -33,6 +33,7 @@ from lutcore.hw.memory.dma import (
     WriteMaster,
     command_layout,
 )
+from lutcore.hw.memory.regions import RegionCheck
 from lutcore.hw.transfer.loaders import ActivationLoader, WeightLoader, write_signature
 from lutcore.hw.transfer.store import StoreUnit
 from lutcore.hw.util import State, low_zeros
@@ -52,8 +53,8 @@ class Engine(wiring.Component):
         From the supervisor.
     length, expect, bases, sizes
         Settings of the host.
-    unaligned
-        A base is none that the bus can address, or that a window can add to.
+    misplaced
+        A region is not where it may be; see `RegionCheck`.
     commands, responses
         To the read master, per client.
     write_command, write_data
@@ -105,7 +106,7 @@ class Engine(wiring.Component):
                 "expect": In(64),
                 "bases": In(data.ArrayLayout(ADDRESS_WIDTH, regions)),
                 "sizes": In(data.ArrayLayout(32, regions)),
-                "unaligned": In(1),
+                "misplaced": In(1),
                 "commands": Out(stream.Signature(command_layout(self.longest_read))).array(
                     len(READERS)
                 ),
@@ -367,7 +368,7 @@ class Engine(wiring.Component):
         free_over = Cat(over[Token[f"{n}_FREE"]] for n in "WSXB").any()
         reasons = [
             fetch.error,
-            because(checking & self.unaligned, Cause.REGION, fetch.instruction),
+            because(checking & self.misplaced, Cause.REGION, fetch.instruction),
             because(unfit, Cause.OPERAND, fetch.instruction),
             because(self.read_error, Cause.READ_ERROR, reader),
             because(self.write_error, Cause.WRITE_ERROR, of[Unit.STY]),
@@ -469,16 +470,17 @@ class Core(wiring.Component):
         wiring.connect(m, engine.write_data, writer.i)
 
         settings = registers.settings
+        m.submodules.regions = regions = RegionCheck()
         for region in Region:
+            base = Cat(settings[f"{region.name}_BASE_LO"], settings[f"{region.name}_BASE_HI"])
+            size = settings[f"{region.name}_SIZE"]
             m.d.comb += [
-                engine.bases[region].eq(
-                    Cat(settings[f"{region.name}_BASE_LO"], settings[f"{region.name}_BASE_HI"])
-                ),
-                engine.sizes[region].eq(settings[f"{region.name}_SIZE"]),
+                regions.bases[region].eq(base),
+                regions.sizes[region].eq(size),
+                engine.bases[region].eq(base),
+                engine.sizes[region].eq(size),
             ]
-        low_bits = Cat(settings[f"{r.name}_BASE_LO"][:REGION_ALIGNMENT] for r in Region)
-        high_bits = Cat(settings[f"{r.name}_BASE_HI"][ADDRESS_WIDTH - 32 :] for r in Region)
-        m.d.comb += engine.unaligned.eq(low_bits.any() | high_bits.any())
+        m.d.comb += engine.misplaced.eq(regions.misplaced)
         bus_idle = Signal()
         m.d.comb += [
             bus_idle.eq(reader.idle & writer.idle),

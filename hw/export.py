@@ -1,7 +1,7 @@
 """The core as Verilog, and a description of it for programs."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from amaranth.hdl import (
     ClockDomain,
     ClockSignal,
     Elaboratable,
+    Fragment,
     Module,
     ResetSignal,
     Shape,
@@ -24,7 +25,15 @@ from lutcore.hw.contract.csr import CSRS
 from lutcore.hw.contract.isa import ISA_VERSION
 from lutcore.hw.core import Core
 from lutcore.hw.memory.axi import Axi4, Axi4Lite
-from lutcore.hw.verilog_text import cleared_in_pieces, started, without_brackets
+from lutcore.hw.verilog_text import (
+    WAIVERS,
+    cleared_in_pieces,
+    started,
+    with_named_ports,
+    with_origins,
+    without_brackets,
+    without_empty_wires,
+)
 
 __all__ = [
     "Target",
@@ -95,15 +104,27 @@ def component_verilog(
     os.environ["AMARANTH_USE_YOSYS"] = "builtin"
     if family not in (None, *TARGETS):
         raise ValueError(f"family must be one of {', '.join(TARGETS)} or None, not {family!r}")
+    fragment = Fragment.get(design, Target(family))
+    classes = dict(_classes(fragment, name))
     text = verilog.convert(
-        design,
-        platform=Target(family),
+        fragment,
         name=name,
         ports=[Value.cast(port) for port in ports],
         emit_src=False,
         strip_internal_attrs=True,
     )
-    return started(cleared_in_pieces(without_brackets(text)))
+    text = with_named_ports(without_empty_wires(text))
+    return with_origins(started(cleared_in_pieces(without_brackets(text))), classes)
+
+
+def _classes(fragment: Fragment, name: str) -> Iterator[tuple[str, str]]:
+    """Names of modules, and of the Python classes that they are made from."""
+    for origin in fragment.origins or ():
+        kind = type(origin)
+        if kind.__module__.startswith("lutcore."):
+            yield name, f"{kind.__module__}.{kind.__qualname__}"
+    for number, (part, inner, _) in enumerate(fragment.subfragments):
+        yield from _classes(part, f"{name}.{inner or f'U${number}'}")
 
 
 def generate_verilog(config: CoreConfig, family: str | None = None) -> str:
@@ -123,7 +144,7 @@ def generate_verilog(config: CoreConfig, family: str | None = None) -> str:
     header = f"// lutcore, fingerprint {config.fingerprint:#018x}\n" + "".join(
         f"//   {key} = {value}\n" for key, value in config.as_dict().items()
     )
-    return header + text
+    return header + WAIVERS + text
 
 
 def describe(config: CoreConfig) -> dict[str, Any]:

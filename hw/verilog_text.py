@@ -1,14 +1,31 @@
 """Changes to Verilog as Yosys writes it, for the tools that read it."""
 
 import re
+from collections import Counter
+from collections.abc import Mapping
 
 __all__ = [
+    "WAIVERS",
     "cleared_in_pieces",
     "scrambled",
     "started",
+    "with_named_ports",
+    "with_origins",
     "without_brackets",
     "without_clears",
+    "without_empty_wires",
 ]
+
+#: What lint is not to say of the generated file, and why. Stands at its top.
+WAIVERS = """\
+// Left to the rules of Verilog, which extend and cut as meant here:
+/* verilator lint_off WIDTHEXPAND */
+/* verilator lint_off WIDTHTRUNC */
+// A variable has its default before each case; registers keep their value:
+/* verilator lint_off CASEINCOMPLETE */
+// Makes simulators begin with every process waiting, see `started` in lutcore.hw.verilog_text:
+/* verilator lint_off INITIALDLY */
+"""
 
 #: A block that sets words of a memory to zero, as Yosys writes it.
 _CLEAR = re.compile(
@@ -111,3 +128,46 @@ def _started_module(text: str) -> str:
         return text
     # Behind the header, which ends with the first line that does.
     return re.sub(r"\);\n", lambda match: match[0] + declared, text, count=1)
+
+
+def without_empty_wires(text: str) -> str:
+    """Leave out declarations of wires without bits: nothing uses them, and Verilog has none."""
+    return re.sub(r"^ *(?:wire|reg) \[-1:0\] \S+ ?;\n", "", text, flags=re.MULTILINE)
+
+
+def with_named_ports(text: str) -> str:
+    r"""Rename ports such as ``\\port$1633$0`` by a net that they are connected to.
+
+    Amaranth calls a port so where it passes an expression, such as what a memory's port reads, from
+    one module to another. The number stays, so that names differ in every module.
+    """
+    ports = r"\\port\$(\d+)\$\d+"
+    found: dict[str, Counter[str]] = {}
+    for name, number in re.findall(rf"\.(\\?\w[\w$.]*) ?\({ports} ?\)", text):
+        found.setdefault(number, Counter())[name] += 1
+    for number, name in re.findall(rf"\.{ports} \((\\?\w[\w$.]*) ?\)", text):
+        found.setdefault(number, Counter())[name] += 1
+    for name, number in re.findall(rf"assign (\\?\w[\w$.]*) (?:\[[\d:]+\] )?= {ports} ?;", text):
+        found.setdefault(number, Counter())[name] += 1
+
+    def renamed(match: re.Match[str]) -> str:
+        names = found.get(match[1], Counter())
+        plain = [re.sub(r"\$\d+$", "", name.lstrip("\\")) for name in names.elements()]
+        plain = [re.sub(r"\W", "_", name) for name in plain if not name.startswith(("port$", "$"))]
+        best = max(
+            Counter(plain).items(), key=lambda item: (item[1], item[0]), default=("value", 0)
+        )
+        return f"\\{best[0]}${match[1]} "
+
+    return re.sub(rf"{ports} ?", renamed, text)
+
+
+def with_origins(text: str, classes: Mapping[str, str]) -> str:
+    """Name before each module the Python class that it comes from."""
+
+    def named(match: re.Match[str]) -> str:
+        module = match[1].lstrip("\\")
+        origin = classes.get(module)
+        return f"// {origin}\n{match[0]}" if origin else match[0]
+
+    return re.sub(r"^module (\\?[^\s(]+)", named, text, flags=re.MULTILINE)

@@ -12,7 +12,6 @@ unit.
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.compute.lanes import Lanes, step_layout
@@ -20,6 +19,7 @@ from lutcore.hw.compute.table import set_tag
 from lutcore.hw.contract.config import CoreConfig, ceil_div
 from lutcore.hw.contract.isa import INSTRUCTIONS, Opcode
 from lutcore.hw.memory.buffers import read_signature
+from lutcore.hw.memory.ram import lut_ram
 from lutcore.hw.util import State
 
 __all__ = ["ArrayUnit"]
@@ -170,9 +170,7 @@ class ArrayUnit(wiring.Component):
         tail = Signal(range(max(2, cfg.tiles)))
         level = Signal(range(cfg.tiles + 1))
         wide = lanes.o_sums.as_value()
-        m.submodules.finished = finished = Memory(
-            shape=len(wide), depth=cfg.tiles, init=[], attrs={"ram_style": "distributed"}
-        )
+        m.submodules.finished = finished = lut_ram(platform, shape=len(wide), depth=cfg.tiles)
         write, read = finished.write_port(), finished.read_port(domain="comb")
         m.d.comb += [
             write.en.eq(lanes.o_write),

@@ -8,7 +8,6 @@ Cores with ternary tables have plain signs in the image, and a tree that inverts
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.cells.carry import add, extend
@@ -23,6 +22,7 @@ from lutcore.hw.compute.tree import (
     tree_stages,
 )
 from lutcore.hw.contract.config import CoreConfig
+from lutcore.hw.memory.ram import lut_ram
 from lutcore.hw.util import fixed_delay
 
 __all__ = ["Lanes", "LookupTable", "step_layout"]
@@ -74,12 +74,7 @@ class LookupTable(wiring.Component):
         m = Module()
         cfg = self.config
         if cfg.table_store == "distributed":
-            m.submodules.memory = memory = Memory(
-                shape=self.word,
-                depth=2 * cfg.entries,
-                init=[],
-                attrs={"ram_style": "distributed"},
-            )
+            m.submodules.memory = memory = lut_ram(platform, shape=self.word, depth=2 * cfg.entries)
             write = memory.write_port()
             m.d.comb += [
                 write.en.eq(self.write_enable),
@@ -255,11 +250,8 @@ class Lanes(wiring.Component):
             ]
             # Both banks of sums, the running and the finished, lie in LUT RAM, one word for all
             # lanes of a row.
-            m.submodules[f"accumulators_{r}"] = memory = Memory(
-                shape=data.ArrayLayout(signed(cfg.acc_width), lanes),
-                depth=cfg.tiles,
-                init=[],
-                attrs={"ram_style": "distributed"},
+            m.submodules[f"accumulators_{r}"] = memory = lut_ram(
+                platform, shape=data.ArrayLayout(signed(cfg.acc_width), lanes), depth=cfg.tiles
             )
             write = memory.write_port()
             read = memory.read_port(domain="comb")

@@ -16,7 +16,6 @@ themselves.
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.cells.carry import add
@@ -29,6 +28,7 @@ from lutcore.hw.contract.ternary import fill_steps
 from lutcore.hw.control.nest import body_layout
 from lutcore.hw.memory.buffers import BufferReader
 from lutcore.hw.memory.queue import Queue
+from lutcore.hw.memory.ram import lut_ram
 from lutcore.hw.util import State, first_at
 
 __all__ = ["TableFill", "TableUnit", "run_layout", "run_tag", "set_tag"]
@@ -129,9 +129,7 @@ class TableFill(wiring.Component):
         # Collection: the words of a set go into one half of a LUT RAM while the fill reads the
         # other, and for ±1 coding their sum, which is the first entry, into a register.
         place_bits = (group - 1).bit_length()
-        m.submodules.operands = operands = Memory(
-            shape=word, depth=2 << place_bits, init=[], attrs={"ram_style": "distributed"}
-        )
+        m.submodules.operands = operands = lut_ram(platform, shape=word, depth=2 << place_bits)
         keep, fetch = operands.write_port(), operands.read_port(domain="comb")
         half = Signal()  # that is being filled
         count = Signal(range(group + 1))

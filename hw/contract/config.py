@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from lutcore.hw.contract.ternary import INDEX_BITS
@@ -384,6 +384,14 @@ class CoreConfig:
         return ceil_pow2(self.tiles * self.lanes)
 
     # Identity --------------------------------------------------------------------------------
+
+    def rederived(self, **changes: object) -> "CoreConfig":
+        """The same core with `changes`, and all sizes that follow from others derived anew.
+
+        Those are the keys whose default is 0.
+        """
+        chosen = {f.name: getattr(self, f.name) for f in fields(self) if f.default != 0}
+        return CoreConfig(**(chosen | changes))  # type: ignore[arg-type]
 
     def as_dict(self) -> dict[str, object]:
         """Every key with its resolved value."""

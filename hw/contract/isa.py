@@ -113,7 +113,7 @@ class Cause(enum.IntEnum):
     BUDGET = 12  # the cycle budget is used up
     ABORT = 13  # stopped by the host
     TIMEOUT = 14  # the bus does not answer
-    REGION = 15  # a region's base is not aligned, or beyond the addresses of the bus
+    REGION = 15  # a region's base is not aligned, or the region is beyond the addresses of the bus
 
 
 class EncodingError(ValueError):

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, ShapeLike, Signal, Value
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.contract.isa import INSTRUCTIONS, LOOP_LEVELS, Axis, Opcode
 from lutcore.hw.contract.loops import ADDRESS_BITS, EXTENT_BITS
+from lutcore.hw.memory.ram import lut_ram
 
 __all__ = ["Nest", "body_layout", "loop_layout"]
 
@@ -21,9 +21,9 @@ class _Rows(NamedTuple):
     q: Any
 
 
-def _rows(m: Module, name: str, shape: ShapeLike, scan: Signal) -> _Rows:
+def _rows(m: Module, platform: object, name: str, shape: ShapeLike, scan: Signal) -> _Rows:
     """Distributed RAM of one row per level, read into a register every cycle."""
-    memory = Memory(shape=shape, depth=8, init=[], attrs={"ram_style": "distributed"})
+    memory = lut_ram(platform, shape=shape, depth=8)
     m.submodules[name] = memory
     read, write = memory.read_port(domain="comb"), memory.write_port()
     q = Signal(shape, name=f"{name}_q", reset_less=True)
@@ -179,10 +179,10 @@ class Nest(wiring.Component):
         fixed_layout = data.StructLayout(
             {"axis": range(len(Axis)), "auto": 1, "step": EXTENT_BITS, "stride": self.address_width}
         )
-        fixed = _rows(m, "fixed", fixed_layout, scan)
-        extents = _rows(m, "extents", EXTENT_BITS, scan)
-        rests = _rows(m, "rests", EXTENT_BITS, scan)
-        addresses = _rows(m, "addresses", self.kept - self.aligned, scan)
+        fixed = _rows(m, platform, "fixed", fixed_layout, scan)
+        extents = _rows(m, platform, "extents", EXTENT_BITS, scan)
+        rests = _rows(m, platform, "rests", EXTENT_BITS, scan)
+        addresses = _rows(m, platform, "addresses", self.kept - self.aligned, scan)
         row = fixed.q
 
         # The innermost loop that is not at its last iteration goes on.

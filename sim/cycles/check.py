@@ -174,9 +174,7 @@ def measure(point: Point) -> Counters:
 
 
 def _core_text(config: CoreConfig) -> str:
-    default = CoreConfig(
-        **{f.name: getattr(config, f.name) for f in dataclasses.fields(CoreConfig)[:10]}
-    )
+    default = config.rederived()
     own = [
         f"{name}={value}"
         for name, value in config.as_dict().items()

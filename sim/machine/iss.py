@@ -140,7 +140,7 @@ class Iss:
         if not 1 <= length <= PROGRAM_MAX:
             message = f"1 to {PROGRAM_MAX} instructions, not {length}"
             return [], Fault(Cause.LENGTH, 0, message)
-        problem = region_problem({region: base for region, (base, _) in self.regions.items()})
+        problem = region_problem(self.regions)
         if problem is not None:
             return [], Fault(problem.cause, problem.index, problem.message)
         size = INSTRUCTION_BITS // 8

@@ -61,7 +61,7 @@ _CAUSES = {
     Cause.BUDGET: "the cycle budget is used up",
     Cause.ABORT: "stopped by the host",
     Cause.TIMEOUT: f"the bus owes an answer, and has moved nothing for {HUNG_CYCLES:,} cycles",
-    Cause.REGION: "a region's base is no multiple of 64, or has more than 40 bits",
+    Cause.REGION: "a region's base is no multiple of 64, or the region ends beyond 2^40",
 }
 
 

@@ -59,15 +59,19 @@ def check(instructions: Sequence[int], config: CoreConfig) -> list[Problem]:
     return list(_problems(instructions, config))
 
 
-def region_problem(bases: Mapping[Region, int]) -> Problem | None:
-    """What is wrong with the base addresses of regions, if anything."""
+def region_problem(regions: Mapping[Region, tuple[int, int]]) -> Problem | None:
+    """What is wrong with the base addresses and sizes of regions, if anything."""
     alignment = 1 << REGION_ALIGNMENT
-    for region, base in bases.items():
+    for region, (base, size) in regions.items():
+        message = ""
         if base % alignment or base >> ADDRESS_WIDTH:
             message = (
                 f"the {region.name.lower()} begin at {base:#x}, not at a multiple of "
                 f"{alignment} below 2^{ADDRESS_WIDTH}"
             )
+        elif base + size > 1 << ADDRESS_WIDTH:
+            message = f"the {region.name.lower()} end at {base + size:#x}, beyond 2^{ADDRESS_WIDTH}"
+        if message:
             return Problem(0, Cause.REGION, message)
     return None
 

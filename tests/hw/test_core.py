@@ -327,6 +327,10 @@ STOPS = {
     "more codes than the buffer holds": Stop(Cause.OPERAND, long_block),
     "weights at an odd address": Stop(Cause.REGION, settings={"bases": {Region.WEIGHTS: 32}}),
     "results beyond the bus": Stop(Cause.REGION, settings={"bases": {Region.RESULTS: 1 << 40}}),
+    "results that end beyond the bus": Stop(
+        Cause.REGION,
+        settings={"bases": {Region.RESULTS: 0xFF_FFFF_FFC0}, "sizes": {Region.RESULTS: 0x180}},
+    ),
     "token overflow": Stop(Cause.TOKEN, replace(
         Opcode.TOKEN, lambda word: encode(Opcode.TOKEN, counter=Token.W_FREE, count=2), 3)),
     "slot given twice": Stop(Cause.TOKEN, full_already),

@@ -145,6 +145,9 @@ BAD_PROGRAMS: dict[str, BadProgram] = {
     "for another core": BadProgram(Cause.FINGERPRINT, start={"expect": 1}),
     "weights at an odd place": BadProgram(Cause.REGION, start={"bases": {Region.WEIGHTS: 32}}),
     "results beyond the bus": BadProgram(Cause.REGION, start={"bases": {Region.RESULTS: 1 << 40}}),
+    "results that end beyond the bus": BadProgram(
+        Cause.REGION, start={"bases": {Region.RESULTS: (1 << 40) - 64}}
+    ),
     "program outside": BadProgram(Cause.BOUNDS, sizes={Region.PROGRAM: 64}),
     "no weights": BadProgram(Cause.BOUNDS, sizes={Region.WEIGHTS: 0}),
     "no activations": BadProgram(Cause.BOUNDS, sizes={Region.ACTIVATIONS: 0}),

@@ -79,7 +79,7 @@ class Case:
         room = memory[base : base + len(code)]
         room[:] = np.frombuffer(code, np.uint8)[: len(room)]
         bases = {region: base for region, (base, _) in self.regions.items()}
-        if not check(self.words, self.config) and region_problem(bases) is None:
+        if not check(self.words, self.config) and region_problem(self.regions) is None:
             sizes = {region: size for region, (_, size) in self.regions.items()}
             flow = _Data(self.config, self.words, sizes, limit=STEPS)
             flow.attach(memory, bases)

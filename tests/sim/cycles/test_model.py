@@ -98,9 +98,7 @@ def test_skips(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_bound(changes: dict[str, int], shape: LayerShape, rows: int, bound: str) -> None:
-    values = {f.name: getattr(PRESETS["default"], f.name) for f in dataclasses.fields(CoreConfig)}
-    derived = dict.fromkeys(list(values)[10:], 0)
-    estimate = estimate_cycles(CoreConfig(**{**values, **derived, **changes}), shape, rows)
+    estimate = estimate_cycles(PRESETS["default"].rederived(**changes), shape, rows)
     assert estimate.bound == bound
     assert estimate.busy[bound] == max(
         estimate.busy[unit] for unit in estimate.busy if unit != "bus"

@@ -201,6 +201,24 @@ def _turns(clients: int, model: Model) -> None:
     model.claim(turn < clients, "is_a_client")
 
 
+def _regions(model: Model) -> None:
+    """From the contract: a region is an aligned base and the bytes from there, within the bus."""
+    from lutcore.hw.contract.csr import Region
+    from lutcore.hw.memory.regions import RegionCheck
+
+    unit = model.unit(RegionCheck())
+    bases = model.drive(unit.bases, "bases")
+    sizes = model.drive(unit.sizes, "sizes")
+    fits = []
+    for region in Region:
+        base = bases[64 * region : 64 * region + 64]
+        end = base + sizes[32 * region : 32 * region + 32]
+        fits.append((base % 64 == 0) & (base < 1 << _ADDRESS) & (end <= 1 << _ADDRESS))
+    misplaced = ~Cat(fits).all()
+    model.claim(~model.started | (unit.misplaced == model.past(misplaced)), "misplaced")
+    model.reachable(model.started & ~unit.misplaced, "all_fit")
+
+
 def _read(bus_width: int, burst: int, model: Model) -> None:
     from lutcore.hw.memory.dma import ReadMaster
 
@@ -327,7 +345,18 @@ def _properties() -> list[Property]:
             depth=1,
             twin_depth=12,
             cover_depth=6,
-        )
+        ),
+        Property(
+            name="dma-regions",
+            unit="dma",
+            claim="no region is accepted that begins or ends where the bus has no address",
+            config="all four regions, any base and size",
+            build=_regions,
+            twin=Net("dut.end_results", "the end of the results is another one"),
+            depth=2,
+            twin_depth=3,
+            cover_depth=3,
+        ),
     ]
     for bus_width, lengths, aligned, twin in (
         (32, "beats", 2, _END),
