@@ -137,7 +137,7 @@ def measure(
     areas = {}
     for unit, found in zip(some, execute(tasks, run, report=lambda _: done()), strict=True):
         if found.error:
-            raise LutcoreError(f"{unit.name}: {found.error}")
+            raise LutcoreError(f"{unit.name}: {found.failure}")
         areas[unit] = found.result["area"]
     return [
         Claim(text, tuple((u.name, areas[u]) for u in some if text in u.claims))

@@ -358,7 +358,7 @@ def score_all(
     scores = []
     for contender, found in zip(some, execute(tasks, run, report=lambda _: done()), strict=True):
         if found.error:
-            raise LutcoreError(f"{contender.name}: {found.error}")
+            raise LutcoreError(f"{contender.name}: {found.failure}")
         result = found.result
         resources = Resources(**result["resources"])
         scores.append(Score(contender, resources, result["macs"], dict(map(tuple, result["use"]))))

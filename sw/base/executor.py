@@ -5,53 +5,29 @@ is kept, so that the same run again, or one that was broken off, takes what is t
 """
 
 import json
-import multiprocessing
-import os
+import select
 import signal
 import sys
+import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from typing import Any
 
-from lutcore.sw.base.cache import Kept, source_digest
 from lutcore.sw.base.errors import LutcoreError
+from lutcore.sw.base.tasks import Task, perform, sources
+from lutcore.sw.base.worker import Worker
 
 __all__ = ["ExecutorError", "Finished", "Runner", "Task", "execute", "here", "perform", "runner"]
 
 #: Seconds to wait for a scheduler, and for its first worker.
 _PATIENCE = 10
-_PACKAGES = tuple(f"lutcore.{name}" for name in ("hw", "sim", "sw", "verif", "fpga"))
 
 
 class ExecutorError(LutcoreError):
     """Work that cannot be done where it was sent to."""
-
-
-class Task:
-    """Work whose result depends on its attributes and on the sources alone. It can be pickled."""
-
-    #: Seconds after which it has failed; None: any time. Kept on processes of this machine.
-    limit: float | None = None
-
-    def run(self) -> dict[str, Any]:
-        """Do it: the result, of what JSON has.
-
-        Raises
-        ------
-        LutcoreError
-            If it cannot be done.
-        """
-        raise NotImplementedError
-
-    def kept(self) -> Kept | None:
-        """Where its result is kept; None if it is done anew each time."""
-        return None
 
 
 @dataclass(frozen=True)
@@ -67,7 +43,9 @@ class Finished:
     error
         Why there is no result, in a line; "" if there is one.
     died
-        Its process has ended or did not come to an end: nothing is known of why.
+        Its process has ended or did not come to an end.
+    printed
+        The last lines that it has printed, if it died.
     kept
         Whether the result was there before.
     """
@@ -76,7 +54,13 @@ class Finished:
     result: dict[str, Any] = field(default_factory=dict)
     error: str = ""
     died: bool = False
+    printed: str = ""
     kept: bool = False
+
+    @property
+    def failure(self) -> str:
+        """The error and what was printed before it, line by line."""
+        return "\n".join(filter(None, (self.error, self.printed)))
 
 
 #: Takes tasks, yields (place of a task, what `perform` gave for it) as they are done.
@@ -131,8 +115,7 @@ def execute(
         place = missing[number]
         kept = places[place]
         if "error" in outcome:
-            died = outcome.get("died", False)
-            finish(place, Finished(tasks[place], error=outcome["error"], died=died))
+            finish(place, Finished(tasks[place], **outcome))
             continue
         # As it will be read, so that the first run gives what later ones give.
         result = json.loads(json.dumps(outcome["result"]))
@@ -160,33 +143,6 @@ def runner(jobs: int = 1, scheduler: str | None = None) -> Runner:
     return on_processes(jobs) if scheduler is None else on_cluster(scheduler)
 
 
-def perform(task: Task, version: str | None = None) -> dict[str, Any]:
-    """Run a task, here or elsewhere.
-
-    Parameters
-    ----------
-    task
-        What to do.
-    version
-        Digest of the sources of who asks; a machine with others refuses.
-
-    Returns
-    -------
-    dict
-        ``result``, or ``error``: the reason why there is none.
-    """
-    if version not in (None, source_digest(*_PACKAGES)):
-        return {"error": "a worker has other sources of lutcore: install the same version there"}
-    try:
-        return {"result": task.run()}
-    except LutcoreError as error:
-        return {"error": str(error)}
-    except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        text = f"{type(error).__name__}: {error}"
-        return {"error": f"{text} ({where.filename}:{where.lineno})"}
-
-
 def here(tasks: Sequence[Task]) -> Iterator[tuple[int, dict[str, Any]]]:
     """A runner in this very process, one task after the other, whatever their limits."""
     for place, task in enumerate(tasks):
@@ -197,31 +153,12 @@ def here(tasks: Sequence[Task]) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 @dataclass
-class _Worker:
-    """A process that performs one task after the other.
+class _Place:
+    """A worker, the task that it is at, and when it took it by the monotonic clock."""
 
-    Attributes
-    ----------
-    process, pipe
-        The process, and the way to it.
-    place
-        Of the task that it is at; None if it waits for one.
-    since
-        When it took it, by the monotonic clock.
-    """
-
-    process: BaseProcess
-    pipe: Connection
-    place: int | None = None
+    worker: Worker
+    task: int | None = None
     since: float = 0.0
-
-    def end(self) -> None:
-        """End it with all that it has started."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid or 0, signal.SIGKILL)
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
 
 
 def on_processes(jobs: int) -> Runner:
@@ -229,78 +166,49 @@ def on_processes(jobs: int) -> Runner:
 
     def run(tasks: Sequence[Task]) -> Iterator[tuple[int, dict[str, Any]]]:
         waiting = deque(range(len(tasks)))
-        workers: list[_Worker] = []
+        places: list[_Place] = []
         try:
             with _terminating():
-                while waiting or any(worker.place is not None for worker in workers):
-                    _give(tasks, waiting, workers, jobs)
-                    yield from _collect(tasks, workers)
+                while waiting or any(place.task is not None for place in places):
+                    _give(tasks, waiting, places, jobs)
+                    yield from _collect(tasks, places)
         finally:
-            for worker in workers:
-                worker.end()
+            for place in places:
+                place.worker.tell_to_end()
+            for place in places:
+                place.worker.end()
 
     return run
 
 
-def _give(tasks: Sequence[Task], waiting: deque[int], workers: list[_Worker], jobs: int) -> None:
+def _give(tasks: Sequence[Task], waiting: deque[int], places: list[_Place], jobs: int) -> None:
     """Give waiting tasks to idle workers, and start workers as long as there is work for them."""
-    while len(workers) < min(jobs, sum(w.place is not None for w in workers) + len(waiting)):
-        # Spawned: the threads of a progress bar do not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        here, there = context.Pipe()
-        process = context.Process(target=_work, args=(there,), daemon=False)
-        process.start()
-        there.close()
-        workers.append(_Worker(process, here))
-    for worker in workers:
-        if worker.place is None and waiting:
-            worker.place, worker.since = waiting.popleft(), time.monotonic()
-            with suppress(BrokenPipeError):
-                worker.pipe.send(tasks[worker.place])
+    while len(places) < min(jobs, sum(p.task is not None for p in places) + len(waiting)):
+        places.append(_Place(Worker()))
+    for place in places:
+        if place.task is None and waiting:
+            place.task, place.since = waiting.popleft(), time.monotonic()
+            place.worker.give(tasks[place.task])
 
 
-def _collect(tasks: Sequence[Task], workers: list[_Worker]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _collect(tasks: Sequence[Task], places: list[_Place]) -> Iterator[tuple[int, dict[str, Any]]]:
     """What has come to an end within a second; workers that are lost leave the list."""
-    ready = wait([worker.pipe for worker in workers if worker.place is not None], timeout=1.0)
-    for worker in list(workers):
-        place = worker.place
-        if place is None:
+    ready, _, _ = select.select([p.worker for p in places if p.task is not None], [], [], 1.0)
+    for place in list(places):
+        task = place.task
+        if task is None:
             continue
-        limit = tasks[place].limit
-        if worker.pipe in ready:
-            try:
-                outcome = worker.pipe.recv()
-            except EOFError:
-                worker.process.join()
-                outcome = {"error": _death(worker.process.exitcode), "died": True}
-                workers.remove(worker)
-                worker.end()
-        elif limit is not None and time.monotonic() - worker.since > limit:
-            outcome = {"error": f"no end within {limit:.0f} s", "died": True}
-            workers.remove(worker)
-            worker.end()
+        limit = tasks[task].limit
+        if place.worker in ready:
+            outcome = place.worker.outcome()
+        elif limit is not None and time.monotonic() - place.since > limit:
+            outcome = place.worker.too_late(limit)
         else:
             continue
-        worker.place = None
-        yield place, outcome
-
-
-def _death(status: int | None) -> str:
-    if status is None or status >= 0:
-        return f"its process ended with status {status}"
-    name = signal.Signals(-status).name
-    memory = ", perhaps for want of memory: fewer --jobs take less" if name == "SIGKILL" else ""
-    return f"its process was ended by {name}{memory}"
-
-
-def _work(pipe: Connection) -> None:
-    """What a worker does, in a process group of its own: what it starts ends with it."""
-    os.setpgid(0, 0)
-    # Whoever started it hears of Ctrl-C, and ends it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with suppress(EOFError, BrokenPipeError):
-        while True:
-            pipe.send(perform(pipe.recv()))
+        place.task = None
+        if outcome.get("died", False):
+            places.remove(place)
+        yield task, outcome
 
 
 @contextmanager
@@ -346,9 +254,8 @@ def on_cluster(address: str) -> Runner:
                     f"the Dask scheduler at {address} has no worker: start some with "
                     f"`dask worker {address}`"
                 ) from None
-            version = source_digest(*_PACKAGES)
             # Not pure: the same task again is not to be taken from the cluster's memory.
-            futures = client.map(perform, tasks, version=version, pure=False)
+            futures = client.map(perform_there, tasks, version=sources(), pure=False)
             places = {future.key: place for place, future in enumerate(futures)}
             try:
                 for future in distributed.as_completed(futures, loop=client.loop):
@@ -360,3 +267,29 @@ def on_cluster(address: str) -> Runner:
                 raise
 
     return run
+
+
+_there = threading.local()
+
+
+def perform_there(task: Task, version: str) -> dict[str, Any]:
+    """Run a task on a machine of a cluster, in a process beside each thread of its worker.
+
+    Parameters
+    ----------
+    task
+        What to do.
+    version
+        Digest of the sources of who asks; a machine with others refuses.
+
+    Returns
+    -------
+    dict
+        As `perform`.
+    """
+    if version != sources():
+        return {"error": "a worker has other sources of lutcore: install the same version there"}
+    worker = getattr(_there, "worker", None) or Worker()
+    outcome, usable = worker.perform(task)
+    _there.worker = worker if usable else None
+    return outcome

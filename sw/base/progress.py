@@ -5,16 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as _Bar
 
 __all__ = ["Progress", "progress"]
+
+#: Seconds in which what is done was kept from an earlier run, and says nothing of the rest.
+_INSTANT = 1.0
 
 
 class Progress:
@@ -23,7 +20,7 @@ class Progress:
     def __init__(self, bar: _Bar, step: str, total: int | None) -> None:
         self._bar = bar
         self._step, self._total, self._done = step, total, 0
-        self._task = bar.add_task(step, total=total)
+        self._task = bar.add_task(step, total=total, left="")
         self._began, self._first = time.monotonic(), 0
 
     def advance(self) -> None:
@@ -45,11 +42,12 @@ class Progress:
             description=self._step,
             completed=done,
             total=self._total,
+            left=self._left(),
         )
         # A log gets a line for every step and tenth of it, instead of a bar that moves.
         if not self._bar.console.is_terminal and self._tenths() != before:
-            count = f": {done} of {self._total}{self._left()}" if self._total else ""
-            self.print(f"{self._step}{count}")
+            count = f": {done} of {self._total}" if self._total else ""
+            self.print(", ".join(filter(None, (f"{self._step}{count}", self._left()))))
 
     def print(self, text: str) -> None:
         """A line that stays."""
@@ -57,11 +55,13 @@ class Progress:
 
     def _left(self) -> str:
         """An estimate of the time left, from what this step has taken so far."""
+        took = time.monotonic() - self._began
+        if took < _INSTANT:
+            self._first = self._done
         done, rest = self._done - self._first, (self._total or 0) - self._done
         if done < 1 or rest < 1:
             return ""
-        seconds = (time.monotonic() - self._began) * rest / done
-        return f", about {_duration(seconds)} left"
+        return f"about {_duration(took * rest / done)} left"
 
     def _tenths(self) -> int:
         return self._done * 10 // self._total if self._total else 0
@@ -86,7 +86,7 @@ def progress(step: str, total: int | None = None) -> Iterator[Progress]:
     bar = _Bar(
         *columns,
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
         console=Console(stderr=True),
         transient=True,
     )

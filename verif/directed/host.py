@@ -44,8 +44,8 @@ class Record:
     """
 
     waits: list[int] = field(default_factory=list)
-    facts: list[Any] = field(default_factory=list)
-    timing: list[Any] = field(default_factory=list)
+    facts: list[int] = field(default_factory=list)
+    timing: list[int] = field(default_factory=list)
 
 
 class Host:
@@ -78,7 +78,7 @@ class Host:
         self._lead: int | None = None
         self._waits = 0
         self._facts = 0
-        self.timing: list[Any] = []
+        self.timing: list[int] = []
         self.job: Job | None = None
         self.sim.reset()
 
@@ -89,23 +89,25 @@ class Host:
         if got != expected:
             raise Killed(f"{what} is {_text(got)}, expected {_text(expected)}")
 
-    def same(self, what: str, got: Any) -> None:
-        """Compare with what the core without faults did in the same place."""
+    def known(self, got: int) -> int:
+        """What the core without faults showed in the same place, such as a number of bursts."""
         if self.learning:
             self.record.facts.append(got)
-            return
+            return got
         index, self._facts = self._facts, self._facts + 1
-        self.check(what, got, self.record.facts[index])
+        if index == len(self.record.facts):
+            raise Killed("the scenario went another way")
+        return self.record.facts[index]
+
+    def same(self, what: str, got: int) -> None:
+        """Compare with what the core without faults showed in the same place."""
+        self.check(what, got, self.known(got))
 
     def about(self, what: str, got: int) -> None:
         """Compare with what the core without faults did; an eighth more or less is a question of
         time.
         """
-        if self.learning:
-            self.record.facts.append(got)
-            return
-        index, self._facts = self._facts, self._facts + 1
-        expected = self.record.facts[index]
+        expected = self.known(got)
         if abs(got - expected) > _NEAR + expected // 8:
             raise Killed(f"{what} is {got}, about {expected} expected")
 
@@ -282,7 +284,7 @@ class Host:
         if job.others:
             status = self.read("STATUS")
             seen = status >> 8 & 0xFF, status >> 16
-            self.same("cause and instruction of the stop", [int(number) for number in seen])
+            self.same("STATUS of the stop", status)
             stop = next((other for other in job.others if other == seen), stop)
         self.expect_status([Status.ERROR], *stop)
 

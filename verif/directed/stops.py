@@ -134,7 +134,7 @@ def _over_budget(bench: Bench) -> None:
     """Budgets that do not suffice, to the cycle."""
     job, other = bench.jobs.layers("small", 2)
     host = bench.host(latency=30)
-    most = _duration(bench, host, job, "cycles") - 8
+    most = _duration(host, job) - 8
     for budget in (1, 7, 20, 33, 64, 100, 127, 128, 129, 160, 200, 255, most):
         if budget > most:
             continue
@@ -163,7 +163,7 @@ def _aborts(bench: Bench) -> None:
     # While results are written, of which a burst has come in part.
     job = bench.jobs.once("full", lambda: full_job(bench.jobs))
     host = bench.host(latency=9, stall_probability=0.5, stall_seed=4)
-    cycles = _duration(bench, host, job, "cycles of full")
+    cycles = _duration(host, job)
     # With other stalls it may be done sooner.
     for part in range(1, 17):
         host.start(job)
@@ -178,8 +178,8 @@ def _aborts(bench: Bench) -> None:
     host.run(job)
     # In each cycle of a program; then at once again, which leaves little time to forget things.
     host = bench.host(latency=1)
-    for index, job in enumerate(small):
-        for after in range(_duration(bench, host, job, f"cycles of small {index}")):
+    for job in small:
+        for after in range(_duration(host, job)):
             host.abort_and_run(job, after)
     # In nests deeper than the next program's.
     host = bench.host(latency=9)
@@ -188,14 +188,10 @@ def _aborts(bench: Bench) -> None:
         host.run(small[index % 2])
 
 
-def _duration(bench: Bench, host: Host, job: Job, name: str) -> int:
-    """Run a job: the cycles that it takes on the core without faults, which runs it first.
-
-    Every core is asked, which takes time.
-    """
+def _duration(host: Host, job: Job) -> int:
+    """Run a job, and return the cycles that it takes on the core without faults."""
     host.run(job)
-    took = host.read("CYCLES_LO")
-    return bench.jobs.once(name, lambda: took)
+    return host.known(host.read("CYCLES_LO"))
 
 
 def _abort_after(host: Host, job: Job, cycles: int) -> None:
@@ -225,10 +221,8 @@ def _bus_errors(bench: Bench) -> None:
     good = bench.jobs.layers("small", 2)
     host = bench.host(latency=10)
     host.run(job)
-    # Kept from the core without faults, which runs first.
-    reads, writes = bench.jobs.once(
-        "bursts", lambda: (host.sim.stats.read_bursts, host.sim.stats.write_bursts)
-    )
+    stats = host.sim.stats
+    reads, writes = host.known(stats.read_bursts), host.known(stats.write_bursts)
     kinds: list[tuple[FaultKind, Cause, int]] = [
         ("read_slverr", Cause.READ_ERROR, reads),
         ("read_decerr", Cause.READ_ERROR, min(2, reads)),
@@ -249,8 +243,7 @@ def _bus_errors(bench: Bench) -> None:
         job = bench.jobs.once(name, lambda late=late: longest_job(bench.jobs, late=late))
         host = bench.host(latency=10)
         host.run(job)
-        stats = host.sim.stats
-        reads = bench.jobs.once(f"bursts of {name}", lambda stats=stats: stats.read_bursts)
+        reads = host.known(host.sim.stats.read_bursts)
         for burst in range(reads):
             host = bench.host(latency=10, fault=("read_slverr", burst))
             host.start(job)
@@ -277,7 +270,7 @@ def _resets(bench: Bench) -> None:
     job = bench.jobs.once("full", lambda: full_job(bench.jobs))
     small = bench.jobs.layers("small", 2)
     host = bench.host(latency=9, bandwidth=0.2, stall_probability=0.3, stall_seed=8)
-    cycles = _duration(bench, host, job, "cycles of full, slow")
+    cycles = _duration(host, job)
     for part in range(1, 33):
         host.start(job)
         host.sim.step(cycles * part // 33)
@@ -323,7 +316,7 @@ def _hangs(bench: Bench) -> None:
         ("read_hang", 2, True),
     ]
     host = bench.host(latency=5)
-    good = _duration(bench, host, job, "cycles of full, latency 5")
+    good = _duration(host, job)
     for kind, burst, aborted in hangs:
         host = bench.host(latency=5, fault=(kind, burst))
         host.start(job)

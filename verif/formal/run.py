@@ -97,7 +97,7 @@ def prove(
     def finish(finished: Finished) -> None:
         task = finished.task
         assert isinstance(task, ProofTask)
-        found = Outcome(error=finished.error) if finished.error else Outcome(**finished.result)
+        found = Outcome(error=finished.failure) if finished.error else Outcome(**finished.result)
         outcomes[task.name, task.twin] = found
         bar.advance()
         if (task.name, not task.twin) in outcomes:

@@ -138,9 +138,12 @@ class Regression:
             try:
                 scenario.run(bench)
                 difference = bench.finish()
-            except directed.SIGNS as error:
+            # On a wrong core a scenario itself may fail, as of a cause that there is not.
+            except Exception as error:
+                kind = "" if isinstance(error, directed.SIGNS) else f"{type(error).__name__}: "
                 seconds = time.monotonic() - start
-                return Verdict(number, mutant, "killed", scenario.name, str(error), seconds)
+                detail = f"{kind}{error}"
+                return Verdict(number, mutant, "killed", scenario.name, detail, seconds)
             if difference and not late:
                 late = f"{scenario.name}: {difference}"
         by, _, detail = late.partition(": ")

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,8 @@ class Dies(Task):
     how: int
 
     def run(self) -> dict[str, Any]:
+        print("going", flush=True)
+        os.system("echo with a tool")
         os.kill(os.getpid(), self.how)
         return {}
 
@@ -64,6 +68,15 @@ class Sleeps(Task):
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUTCORE_CACHE", str(tmp_path / "cache"))
+
+
+def soon(happens: Callable[[], object]) -> bool:
+    """Whether something happens within 20 s."""
+    for _ in range(400):
+        if happens():
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def squares(found: list[executor.Finished]) -> list[int | None]:
@@ -94,7 +107,7 @@ def test_a_task_that_ends_its_process_has_failed_and_the_rest_goes_on() -> None:
     found = execute(tasks, runner(2))
     assert squares(found) == [1, None, 4, None, 9]
     assert [one.died for one in found] == [False, True, False, True, False]
-    assert found[1].error == "its process was ended by SIGSEGV"
+    assert found[1].failure == "its process was ended by SIGSEGV\ngoing\nwith a tool"
     assert found[3].error.startswith("its process was ended by SIGKILL, perhaps for want of memory")
 
 
@@ -105,6 +118,44 @@ def test_a_task_that_takes_too_long_is_ended_with_its_children(tmp_path: Path) -
     assert (found.error, found.died) == ("no end within 1 s", True)
     time.sleep(max(0.0, 4.5 - (time.monotonic() - began)))
     assert not file.exists()
+
+
+def test_a_process_that_does_not_start_is_no_verdict_on_a_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(LutcoreError, match="no process for work can be started here"):
+        execute([Square(1)], runner(1))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_everything(tmp_path: Path, number: int) -> None:
+    """The tasks' own children, too; and tasks may remove their files."""
+    begun, held = tmp_path / "begun", tmp_path / "held"
+    (tmp_path / "holds.py").write_text(f"""
+import pathlib, subprocess
+from lutcore.sw.base.executor import Task
+class Holds(Task):
+    def run(self):
+        held = pathlib.Path({str(held)!r})
+        held.touch()
+        try:
+            subprocess.run(["sh", "-c", "echo $$ > {begun}; exec sleep 600"])
+        finally:
+            held.unlink()
+""")
+    code = (
+        "from holds import Holds; from lutcore.sw.base.executor import execute, runner; "
+        "execute([Holds()], runner(2))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    assert soon(lambda: begun.exists() and begun.read_text())
+    process.send_signal(number)
+    assert process.wait(20) != 0
+    child = Path("/proc", begun.read_text().strip())
+    assert soon(lambda: not child.exists() or "Z" in (child / "stat").read_text())
+    assert not held.exists()
 
 
 def test_what_is_kept_is_not_done_again() -> None:
@@ -143,9 +194,9 @@ def test_an_unexpected_error_names_its_place() -> None:
 
 
 def test_a_worker_with_other_sources_refuses() -> None:
-    assert "other sources" in perform(Square(2), "another digest")["error"]
-    own = executor.source_digest(*executor._PACKAGES)
-    assert perform(Square(2), own)["result"]["square"] == 4
+    assert "other sources" in executor.perform_there(Square(2), "another digest")["error"]
+    found = executor.perform_there(Square(2), executor.sources())["result"]
+    assert found["square"] == 4 and found["process"] != os.getpid()
 
 
 # Dask ----------------------------------------------------------------------------------------
@@ -153,13 +204,15 @@ def test_a_worker_with_other_sources_refuses() -> None:
 
 def test_a_cluster_gives_the_same_as_this_machine() -> None:
     distributed = pytest.importorskip("distributed", reason="needs lutcore[cluster]")
-    tasks = [Square(n) for n in (1, 2, -3)]
+    tasks = [Square(1), Dies(signal.SIGSEGV), Square(2), Square(-3)]
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
     ) as cluster:
         found = execute(tasks, runner(scheduler=cluster.scheduler_address))
-    assert squares(found) == [1, 4, None]
-    assert found[2].error == "-3 is negative"
+    assert squares(found) == [1, None, 4, None]
+    assert found[3].error == "-3 is negative"
+    # No worker of the cluster dies with a task.
+    assert found[1].died and found[1].error == "its process was ended by SIGSEGV"
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -329,6 +329,50 @@ def test_what_a_process_learnt_serves_another(netlist: Netlist, tmp_path: Path) 
     assert outcomes == ["undecided", "killed"]
 
 
+def test_verdicts_do_not_depend_on_what_a_process_has_judged_before(
+    netlist: Netlist, tmp_path: Path
+) -> None:
+    """What a scenario takes from the core without faults is in its records."""
+
+    def repeats(bench: Bench) -> None:
+        host = bench.host(latency=2)
+        bench.memory[0x1000:0x1004].view("<u4")[0] = 1
+        host.sim.write_csr(0x10, 0x1000)
+        host.wait()
+        result = int(bench.memory[0x1040:0x1044].view("<u4")[0])
+        for _ in range(host.known(result)):
+            bench.host()
+
+    mutants = [fault(netlist, "scale", "$add", "Y", 3, "inv"), redundant(netlist)]
+    model = build_model(
+        instrument(netlist, mutants, tmp_path), bus_width=32, optimise="fast", progress=False
+    )
+    scenarios = [Scenario("repeats", repeats)]
+    learnt = Regression(model, Jobs(CONFIG, 1), scenarios).learn()["records"]
+    regression = Regression(model, Jobs(CONFIG, 1), scenarios, learnt)
+    assert len(learnt["repeats"]) == 1 + 2
+    for number in (1, 2, 2, 1):
+        assert regression.judge(number, mutants[number - 1]).outcome == "undecided"
+
+
+def test_a_scenario_that_fails_on_a_wrong_core_has_noticed_it(
+    netlist: Netlist, tmp_path: Path
+) -> None:
+    def fails(bench: Bench) -> None:
+        if not bench.learning and "mutsel" in dict(bench.model.inputs):
+            raise ValueError("49 is not a valid Cause")
+
+    mutant = redundant(netlist)
+    model = build_model(
+        instrument(netlist, [mutant], tmp_path), bus_width=32, optimise="fast", progress=False
+    )
+    regression = Regression(model, Jobs(CONFIG, 1), [Scenario("fails", fails)])
+    regression.learn()
+    verdict = regression.judge(1, mutant)
+    assert (verdict.outcome, verdict.by) == ("killed", "fails")
+    assert verdict.detail == "ValueError: 49 is not a valid Cause"
+
+
 def test_a_fault_that_hangs_or_crashes_is_noticed(netlist: Netlist) -> None:
     mutant = redundant(netlist)
     task = FaultTask(Request(), 1)
