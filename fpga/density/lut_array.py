@@ -108,11 +108,7 @@ def measure_use(config: CoreConfig, planes: int, group_size: int, *, trits: bool
     AssertionError
         If a sum is wrong.
     """
-    values = config.as_dict() | {"rows": 1, "lanes": 8}
-    for derived in ("scale_lanes", "final_lanes", "weight_words", "scale_words", "x_words"):
-        values[derived] = 0
-    values["sum_words"] = 0
-    small = CoreConfig(**values)  # type: ignore[arg-type]
+    small = config.with_derived(rows=1, lanes=8, tiles=config.tiles, run=config.run)
     return _Run(small, planes, group_size, trits).run()
 
 
