@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stream_bench import get, pause, put, signed_of, simulate, until
+from stream_bench import Filler, get, pause, put, signed_of, simulate, until
 
 from lutcore.hw.compute.scale import ScaleUnit, TermLane
 from lutcore.hw.contract.config import CoreConfig
@@ -318,7 +318,16 @@ def check_job(job: Job, seed: str, pressure: float) -> None:
     rng = random.Random(seed)
     planned = plan(job, rng)
     dut: Any = ScaleUnit(config)
-    counts = {"taken": 0, "given": 0}
+    per = dut.lines_per_word
+    fillings = [
+        [
+            sum(line << i * dut.line_bits for i, line in enumerate(lines[at : at + per]))
+            for at in range(0, len(lines), per)
+        ]
+        for lines in planned.scale_slots
+    ]
+    tokens = dut.s_available, dut.s_take, dut.s_give
+    scales = Filler(dut.buffer, tokens, fillings, rng, 1 - pressure)
 
     async def runs(ctx):
         for name in ("planes", "per_plane", "offset", "wide"):
@@ -339,37 +348,6 @@ def check_job(job: Job, seed: str, pressure: float) -> None:
                 ctx.set(dut.acc_valid, 1)
                 await until(ctx, dut.acc_pop)
         ctx.set(dut.acc_valid, 0)
-
-    async def scales(ctx):
-        """The scale buffer and its loader, which may be slower than the unit."""
-        port, memory, per = dut.buffer, {}, dut.lines_per_word
-        fillings = [
-            [
-                sum(line << i * dut.line_bits for i, line in enumerate(lines[at : at + per]))
-                for at in range(0, len(lines), per)
-            ]
-            for lines in planned.scale_slots
-        ]
-        assigned, written = 0, 0
-        while True:
-            done = assigned == 0 or written == len(fillings[assigned - 1])
-            if done and assigned < len(fillings) and assigned - counts["given"] < 2:
-                assigned, written = assigned + 1, 0
-            elif not done and rng.random() >= pressure:
-                slot = (assigned - 1) % 2
-                memory[slot, written] = fillings[assigned - 1][written]
-                written += 1
-            ctx.set(port.writer_slot, (assigned - 1) % 2)
-            ctx.set(port.writer_count, written)
-            ctx.set(dut.s_available, assigned > counts["taken"])
-            ports = (port.enable, port.slot, port.word, dut.s_take, dut.s_give)
-            _, _, enable, slot, word, take, give = await ctx.tick().sample(*ports)
-            counts["taken"] += take
-            counts["given"] += give
-            if enable:
-                newer = (assigned - 1) % 2 == slot and word >= written
-                known = (slot, word) in memory and not newer
-                ctx.set(port.data, memory[slot, word] if known else rng.getrandbits(dut.word_bits))
 
     async def final(ctx):
         for number, (tag, totals) in enumerate(zip(planned.tags, planned.sums, strict=True)):
@@ -396,8 +374,8 @@ def check_job(job: Job, seed: str, pressure: float) -> None:
             if error:
                 raise OperandError
 
-    simulate(dut, runs, array, final, background=(scales, watch))
-    assert counts["taken"] == counts["given"] == len(planned.scale_slots)
+    simulate(dut, runs, array, final, background=(scales.run, watch))
+    scales.assert_all_given_back()
 
 
 LAYERS = [

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from amaranth.sim import Simulator
-from stream_bench import get, pause, put, signed_of, simulate
+from stream_bench import Filler, get, pause, put, signed_of, simulate
 
 from lutcore.hw.compute.table import TableFill, TableUnit
 from lutcore.hw.contract.config import CoreConfig
@@ -169,49 +169,17 @@ def expect(case: Case, blocks: list[Block]) -> Expected:
     return out
 
 
-class Loader:
-    """Stands for the activation buffer and its loader: fills slots as they become free.
-
-    What is not written yet reads as noise.
-    """
-
-    def __init__(self, case: Case, blocks: list[Block], rng: random.Random, pace: float) -> None:
-        self.rng, self.pace = rng, pace
-        x = case.levels[2]
-        #: For each time a slot is filled, its words.
-        self.fillings: list[list[int]] = []
-        for body, block in zip(case.bodies, blocks, strict=True):
-            if body.first[x]:
-                self.fillings.append([])
-            words = self.fillings[-1]
-            assert body.address <= len(words), f"a gap before body at {body.address}"
-            if body.address == len(words):
-                words += block.words
-        self.taken = self.given = 0
-
-    async def run(self, ctx, dut: Any) -> None:
-        port, memory = dut.buffer, {}
-        noise = len(port.data)
-        assigned, written = 0, 0
-        while True:
-            done = assigned == 0 or written == len(self.fillings[assigned - 1])
-            if done and assigned < len(self.fillings) and assigned - self.given < 2:
-                assigned, written = assigned + 1, 0
-            elif not done and self.rng.random() < self.pace:
-                memory[(assigned - 1) % 2, written] = self.fillings[assigned - 1][written]
-                written += 1
-            ctx.set(port.writer_slot, (assigned - 1) % 2)
-            ctx.set(port.writer_count, written)
-            ctx.set(dut.x_available, assigned > self.taken)
-            ports = (port.enable, port.slot, port.word, dut.x_take, dut.x_give)
-            _, _, enable, slot, word, take, give = await ctx.tick().sample(*ports)
-            self.taken += take
-            self.given += give
-            assert self.given <= self.taken <= assigned
-            if enable:
-                slot_is_newer = (assigned - 1) % 2 == slot
-                known = (slot, word) in memory and not (slot_is_newer and word >= written)
-                ctx.set(port.data, memory[slot, word] if known else self.rng.getrandbits(noise))
+def fillings_of(case: Case, blocks: list[Block]) -> list[list[int]]:
+    """For each time that a slot of the activation buffer is filled, its words."""
+    fillings: list[list[int]] = []
+    for body, block in zip(case.bodies, blocks, strict=True):
+        if body.first[case.levels[2]]:
+            fillings.append([])
+        words = fillings[-1]
+        assert body.address <= len(words), f"a gap before body at {body.address}"
+        if body.address == len(words):
+            words += block.words
+    return fillings
 
 
 def flat(value, names) -> dict[str, int]:
@@ -277,7 +245,9 @@ def test_instruction(name: str, pressure: float) -> None:
         contents.setdefault(key, Block(case, body.k, rng))
         blocks.append(contents[key])
     expected = expect(case, blocks)
-    loader = Loader(case, blocks, rng, pace=1 if pressure == 0 else 0.5)
+    tokens = dut.x_available, dut.x_take, dut.x_give
+    pace = 1 if pressure == 0 else 0.5
+    loader = Filler(dut.buffer, tokens, fillings_of(case, blocks), rng, pace)
     memory = [[None] * (2 * config.entries) for _ in range(config.rows * config.depth)]
     taken = 0  # runs
 
@@ -350,11 +320,8 @@ def test_instruction(name: str, pressure: float) -> None:
             _, _, error = await ctx.tick().sample(dut.operand_error)
             assert not error
 
-    async def load(ctx):
-        await loader.run(ctx, dut)
-
-    simulate(dut, bodies, sets, runs, rows, background=(load, writes, watch))
-    assert loader.given == loader.taken == len(loader.fillings)
+    simulate(dut, bodies, sets, runs, rows, background=(loader.run, writes, watch))
+    loader.assert_all_given_back()
 
 
 @pytest.mark.parametrize(
