@@ -1,5 +1,6 @@
 """The LUT array alone: what its density is counted of, and how much of its peak it uses."""
 
+import random
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from lutcore.hw.compute.table import TableFill, set_tag
 from lutcore.hw.contract import ternary
 from lutcore.hw.contract.config import CoreConfig, ceil_div
 from lutcore.hw.export import component_verilog
+from lutcore.verif.oracles.table import signs_of, ternary_word, weight_word
 
 __all__ = ["LutArray", "Use", "array_verilog", "measure_use"]
 
@@ -108,11 +110,7 @@ def measure_use(config: CoreConfig, planes: int, group_size: int, *, trits: bool
     AssertionError
         If a sum is wrong.
     """
-    values = config.as_dict() | {"rows": 1, "lanes": 8}
-    for derived in ("scale_lanes", "final_lanes", "weight_words", "scale_words", "x_words"):
-        values[derived] = 0
-    values["sum_words"] = 0
-    small = CoreConfig(**values)  # type: ignore[arg-type]
+    small = config.with_derived(rows=1, lanes=8, tiles=config.tiles, run=config.run)
     return _Run(small, planes, group_size, trits).run()
 
 
@@ -166,10 +164,7 @@ class _Run:
                     "body_first": 0,
                     "w_take": 0,
                     "w_give": 0,
-                    "signs": sum(
-                        (places >= (g + 1) * self.config.group) << g
-                        for g in range(self.config.depth)
-                    ),
+                    "signs": signs_of(self.config, places),
                 }
                 x = self.x[group, step * self.step :][: self.step]
                 for j in range(self.table_columns):
@@ -197,36 +192,17 @@ class _Run:
                 word = next(words, 0)
 
     def _words(self):
+        noise = random.Random(1)
         for group in range(self.groups):
             for step in range(self.steps):
                 for tile in range(self.config.tiles):
                     codes = self.codes[group, tile, :, step * self.step :][:, : self.step]
+                    if self.trits:
+                        yield ternary_word(self.config, codes)
+                        continue
+                    signs = signs_of(self.config, self.size - step * self.step)
                     for plane in reversed(range(self.planes)):
-                        yield self._word(codes, plane, self.size - step * self.step)
-
-    def _word(self, codes: np.ndarray, plane: int, left: int) -> int:
-        """A word of the weight buffer, of which ``left`` columns exist."""
-        cfg = self.config
-        if self.trits:
-            coded = ternary.index_of()
-            index = np.zeros((cfg.lanes, cfg.depth, cfg.group), int)
-            for n in range(cfg.lanes):
-                for g, triple in enumerate(codes[n].reshape(-1, ternary.GROUP).tolist()):
-                    entry, sign = coded[tuple(triple)]
-                    index[n, g] = [*(entry >> j & 1 for j in range(cfg.group - 1)), sign]
-        else:
-            index = (codes >> plane & 1).reshape(cfg.lanes, cfg.depth, cfg.group)
-            if cfg.symmetric:
-                # Where its column does not exist, a sign is such that what is stored is 0.
-                for g in range(left // cfg.group, cfg.depth):
-                    index[:, g, -1] = index[:, g & (g - 1), -1] if g and cfg.halved else 0
-                index[:, :, :-1] ^= index[:, :, -1:]
-        if cfg.halved:
-            sign = index[:, :, -1].copy()
-            for g in range(1, cfg.depth):
-                index[:, g, -1] ^= sign[:, g & (g - 1)]
-        bits = index.reshape(cfg.lanes, -1).T.reshape(-1)
-        return int("".join(map(str, bits[::-1])), 2)
+                        yield weight_word(self.config, codes >> plane & 1, signs, noise)
 
     async def _collect(self, ctx) -> None:
         """Sums, taken as soon as they are there."""

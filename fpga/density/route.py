@@ -12,7 +12,6 @@ from lutcore.fpga.density.compare import Contender, Score, Size, baseline_verilo
 from lutcore.fpga.density.lut_array import array_verilog
 from lutcore.fpga.density.report import best
 from lutcore.fpga.synth.route import route
-from lutcore.hw.contract.config import CoreConfig
 from lutcore.sw.base.text import rendered
 
 __all__ = ["route_best", "routes_table"]
@@ -41,13 +40,11 @@ def route_best(scores: Sequence[Score], console: Console) -> list[dict[str, obje
 
 def _small(contender: Contender) -> tuple[str, str, str, int]:
     if contender.config is not None:
-        values = contender.config.as_dict()
-        depth = max(1, _SIZE.columns // contender.config.group)
-        values |= {"rows": _SIZE.rows, "lanes": _SIZE.lanes, "depth": depth}
-        for name in values:
-            if name.endswith("_words") or name in ("scale_lanes", "final_lanes"):
-                values[name] = 0
-        config = CoreConfig(**values)  # type: ignore[arg-type]
+        own = contender.config
+        depth = max(1, _SIZE.columns // own.group)
+        config = own.with_derived(
+            rows=_SIZE.rows, lanes=_SIZE.lanes, depth=depth, tiles=own.tiles, run=own.run
+        )
         name = contender.name.rpartition(" ")[0] + f" G={depth}"
         return name, array_verilog(config, "ecp5"), "lut_array", config.peak
     spec = spec_of(replace(contender, size=_SIZE))

@@ -8,12 +8,21 @@ import dataclasses
 import hashlib
 import json
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lutcore.hw.contract.ternary import INDEX_BITS
 
-__all__ = ["PRESETS", "ConfigError", "CoreConfig", "ceil_div", "ceil_pow2", "load_config"]
+__all__ = [
+    "DERIVED",
+    "PRESETS",
+    "ConfigError",
+    "CoreConfig",
+    "ceil_div",
+    "ceil_pow2",
+    "load_config",
+]
 
 #: The longest K and N that a layer may have; the exact sums are wide enough for it.
 COLUMNS_MAX = 65_536
@@ -21,6 +30,17 @@ COLUMNS_MAX = 65_536
 SCALE_BITS = 40
 #: Slots of every double-buffered memory (and so the largest value of a token counter).
 SLOTS = 2
+#: The sizes whose value 0 means "derive it", each derived from those before it and the machine.
+DERIVED = (
+    "tiles",
+    "run",
+    "scale_lanes",
+    "final_lanes",
+    "weight_words",
+    "scale_words",
+    "x_words",
+    "sum_words",
+)
 
 
 class ConfigError(ValueError):
@@ -52,8 +72,8 @@ def _check(name: str, value: object, low: int, high: int) -> None:
 class CoreConfig:
     """Parameters of one core.
 
-    The keys up to ``bus_width`` describe the machine; the others are sizes whose value 0 means
-    "derive it", and which read as the derived number afterwards.
+    The keys up to ``bus_width`` describe the machine; the others, `DERIVED`, are sizes whose value
+    0 means "derive it", and which read as the derived number afterwards.
 
     Attributes
     ----------
@@ -146,18 +166,9 @@ class CoreConfig:
                 f'"{self.table_form}"'
             )
         # Sizes left at 0 are replaced once, so that equal machines have equal configurations.
-        for name, derive in (
-            ("tiles", self._derive_tiles),
-            ("run", self._derive_run),
-            ("scale_lanes", self._derive_scale_lanes),
-            ("final_lanes", self._derive_final_lanes),
-            ("weight_words", self._derive_weight_words),
-            ("scale_words", self._derive_scale_words),
-            ("x_words", self._derive_x_words),
-            ("sum_words", self._derive_sum_words),
-        ):
+        for name in DERIVED:
             if getattr(self, name) == 0:
-                object.__setattr__(self, name, derive())
+                object.__setattr__(self, name, getattr(self, f"_derive_{name}")())
         _check("tiles", self.tiles, 1, 64)
         _check("run", self.run, 8, COLUMNS_MAX)
         _check("scale_lanes", self.scale_lanes, 1, 128)
@@ -383,15 +394,19 @@ class CoreConfig:
         """Float32 values per slot of the bias buffer."""
         return ceil_pow2(self.tiles * self.lanes)
 
-    # Identity --------------------------------------------------------------------------------
+    # Others ----------------------------------------------------------------------------------
 
-    def rederived(self, **changes: object) -> "CoreConfig":
-        """The same core with `changes`, and all sizes that follow from others derived anew.
+    def with_derived(self, **changes: Any) -> "CoreConfig":
+        """The same machine with every size of `DERIVED` derived anew, but for what `changes` says.
 
-        Those are the keys whose default is 0.
+        Raises
+        ------
+        ConfigError
+            If the changes give a configuration that cannot be built.
         """
-        chosen = {f.name: getattr(self, f.name) for f in fields(self) if f.default != 0}
-        return CoreConfig(**(chosen | changes))  # type: ignore[arg-type]
+        return dataclasses.replace(self, **(dict.fromkeys(DERIVED, 0) | changes))
+
+    # Identity --------------------------------------------------------------------------------
 
     def as_dict(self) -> dict[str, object]:
         """Every key with its resolved value."""

@@ -21,7 +21,7 @@ from lutcore.sim.driver import Counters, run_on_rtl
 from lutcore.sw.layers.layer import QuantLayer
 from lutcore.sw.program.compile import compile_layer
 
-__all__ = ["LIMIT", "Point", "draw_points", "layer_of", "main", "measure"]
+__all__ = ["LIMIT", "Point", "core_text", "draw_points", "layer_of", "main", "measure"]
 
 #: Largest error allowed, as a share of the RTL's cycles.
 LIMIT = 0.02
@@ -173,13 +173,10 @@ def measure(point: Point) -> Counters:
     return run_on_rtl(program, q, scale, latency=point.latency).counters
 
 
-def _core_text(config: CoreConfig) -> str:
-    default = config.rederived()
-    own = [
-        f"{name}={value}"
-        for name, value in config.as_dict().items()
-        if value != getattr(default, name)
-    ]
+def core_text(config: CoreConfig) -> str:
+    """A core in one line: what its machine is, and the sizes that are not the derived ones."""
+    derived = config.with_derived().as_dict()
+    own = [f"{key}={value}" for key, value in config.as_dict().items() if value != derived[key]]
     form = "ternary" if config.ternary else config.table_form
     shape = f"M{config.rows} N{config.lanes} k{config.group} G{config.depth} P{config.planes}"
     return " ".join(
@@ -219,7 +216,7 @@ def main(
     ):
         predicted, cycles = point.estimate().cycles, measure(point).cycles
         errors.append(predicted / cycles - 1)
-        core = _core_text(point.config)
+        core = core_text(point.config)
         table.add_row(
             core, _shape_text(point), f"{predicted:,}", f"{cycles:,}", f"{errors[-1]:+.2%}"
         )

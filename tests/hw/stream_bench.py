@@ -1,4 +1,4 @@
-"""What the benches of the units have in common: streams, pauses, and an end to every simulation."""
+"""What the benches of the units have in common: streams, buffers, pauses, and an end."""
 
 import random
 from collections.abc import Callable
@@ -6,7 +6,9 @@ from typing import Any
 
 from amaranth.sim import Simulator
 
-__all__ = ["get", "pause", "put", "signed_of", "simulate", "until"]
+from lutcore.hw.contract.config import SLOTS
+
+__all__ = ["Filler", "get", "pause", "put", "signed_of", "simulate", "until"]
 
 #: A testbench: a coroutine function of the simulator's context.
 Testbench = Callable[[Any], Any]
@@ -67,3 +69,67 @@ def signed_of(value: int, width: int) -> int:
     """The two's complement number in the low bits of ``value``."""
     value &= (1 << width) - 1
     return value - (1 << width) if value >> width - 1 else value
+
+
+class Filler:
+    """Stands for a buffer of two slots and its loader, on the reading side of a unit.
+
+    Fills slots as they become free, word by word, and answers the unit's reads. A word that is not
+    written yet reads as noise.
+
+    Parameters
+    ----------
+    port
+        The unit's port to the buffer.
+    tokens
+        The unit's signals ``available``, ``take`` and ``give``.
+    fillings
+        For each time that a slot is filled, its words.
+    rng
+        Random numbers.
+    pace
+        Chance of a word in a cycle.
+    """
+
+    def __init__(
+        self,
+        port: Any,
+        tokens: tuple[Any, Any, Any],
+        fillings: list[list[int]],
+        rng: random.Random,
+        pace: float,
+    ) -> None:
+        self.port, self.tokens, self.fillings = port, tokens, fillings
+        self.rng, self.pace = rng, pace
+        self.taken = self.given = 0
+
+    async def run(self, ctx: Any) -> None:
+        """Testbench; goes on until the simulation ends."""
+        port, (available, *strobes) = self.port, self.tokens
+        memory: dict[tuple[int, int], int] = {}
+        assigned = written = 0
+        while True:
+            done = assigned == 0 or written == len(self.fillings[assigned - 1])
+            if done and assigned < len(self.fillings) and assigned - self.given < SLOTS:
+                assigned, written = assigned + 1, 0
+            elif not done and self.rng.random() < self.pace:
+                memory[(assigned - 1) % SLOTS, written] = self.fillings[assigned - 1][written]
+                written += 1
+            newest = (assigned - 1) % SLOTS
+            ctx.set(port.writer_slot, newest)
+            ctx.set(port.writer_count, written)
+            ctx.set(available, assigned > self.taken)
+            _, _, enable, slot, word, take, give = await ctx.tick().sample(
+                port.enable, port.slot, port.word, *strobes
+            )
+            self.taken += take
+            self.given += give
+            assert self.given <= self.taken <= assigned
+            if enable:
+                known = (slot, word) in memory and not (slot == newest and word >= written)
+                noise = self.rng.getrandbits(len(port.data))
+                ctx.set(port.data, memory[slot, word] if known else noise)
+
+    def assert_all_given_back(self) -> None:
+        """Every filling was taken and given back."""
+        assert self.given == self.taken == len(self.fillings)

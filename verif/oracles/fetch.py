@@ -1,4 +1,4 @@
-"""Random programs for the bench of fetch: well formed, and what becomes of them."""
+"""Random programs for FETCH, good and bad, and what becomes of them."""
 
 import random
 from collections.abc import Sequence
@@ -10,29 +10,80 @@ from lutcore.hw.contract.isa import (
     LOOP_LEVELS,
     PROGRAM_MAX,
     UNIT_OF,
+    Cause,
+    EncodingError,
     Opcode,
     Unit,
     decode,
     encode,
 )
-from lutcore.sw.program.rules import check
 
-__all__ = ["END", "dispatched", "draw_broken", "draw_program", "draw_word", "longest"]
+__all__ = [
+    "END",
+    "cause_of",
+    "dispatched",
+    "draw_broken",
+    "draw_program",
+    "draw_word",
+    "limits_of",
+    "longest",
+    "verdict_of",
+]
 
 END = encode(Opcode.END)
 #: Opcodes that a program has anywhere but at its end, and loops only where they belong.
 _FREE = [opcode for opcode in Opcode if opcode not in (Opcode.END, Opcode.LOOP)]
 
 
-def draw_word(source: random.Random, opcode: Opcode, config: CoreConfig, **fixed: int) -> int:
-    """A word of an instruction that this core executes; fields at their limits and between."""
-    limits = {
+def limits_of(config: CoreConfig) -> dict[str, int]:
+    """Fields that a core limits further than their width does."""
+    return {
         "planes": config.planes,
         "ternary": int(config.ternary),
         "last_lanes": config.lanes,
         "last_rows": config.rows,
     }
-    values = {}
+
+
+def cause_of(word: int, config: CoreConfig) -> Cause:
+    """Why a core refuses a word, whatever the others are; NONE if it does not."""
+    try:
+        _, values = decode(word)
+    except EncodingError as error:
+        return error.cause
+    limits = limits_of(config)
+    if any(value > limits.get(name, value) for name, value in values.items()):
+        return Cause.OPERAND
+    if values.get("ternary") and (values["planes"], values["per_plane"]) != (1, 1):
+        return Cause.OPERAND
+    return Cause.NONE
+
+
+def verdict_of(words: Sequence[int], config: CoreConfig) -> tuple[Cause, int]:
+    """The first reason to refuse a program, and the number of its instruction; or NONE and 0."""
+    pending = dict.fromkeys(Unit, 0)
+    for number, word in enumerate(words):
+        cause = cause_of(word, config)
+        if cause != Cause.NONE:
+            return cause, number
+        instruction, values = decode(word)
+        opcode = instruction.opcode
+        if opcode == Opcode.LOOP:
+            if pending[Unit(values["unit"])] == LOOP_LEVELS:
+                return Cause.NESTING, number
+            pending[Unit(values["unit"])] += 1
+        elif opcode in UNIT_OF:
+            pending[UNIT_OF[opcode]] = 0
+        elif opcode == Opcode.END and any(pending.values()):
+            return Cause.NESTING, number
+        if (opcode == Opcode.END) != (number == len(words) - 1):
+            return Cause.LENGTH, number
+    return Cause.NONE, 0
+
+
+def draw_word(source: random.Random, opcode: Opcode, config: CoreConfig, **fixed: int) -> int:
+    """A word of an instruction that this core executes; fields at their limits and between."""
+    limits, values = limits_of(config), {}
     for field in INSTRUCTIONS[opcode].fields:
         low, high = field.limits
         high = min(high, limits.get(field.name, high))
@@ -60,7 +111,7 @@ def draw_broken(source: random.Random, config: CoreConfig) -> list[int]:
         words = draw_program(source, config, 16)
         for _ in range(source.randint(1, 2)):
             _break(source, words, config)
-        if check(words, config):
+        if verdict_of(words, config)[0] != Cause.NONE:
             return words
 
 
@@ -86,7 +137,7 @@ def _beyond(source: random.Random, config: CoreConfig) -> int:
     """A word with a field just above what it may be, if its bits can hold that."""
     opcode = source.choice([o for o in Opcode if INSTRUCTIONS[o].fields])
     word, position = draw_word(source, opcode, config), 8
-    limits = {"planes": config.planes, "last_lanes": config.lanes, "last_rows": config.rows}
+    limits = limits_of(config)
     chosen = source.choice(INSTRUCTIONS[opcode].fields)
     for field in INSTRUCTIONS[opcode].fields:
         if field is chosen:

@@ -1,4 +1,4 @@
-"""Random MMA instructions for the bench of TABLE, and all that leaves the unit for one."""
+"""MMA instructions for TABLE: random ones, what the unit refuses, and all that leaves it."""
 
 import random
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from lutcore.hw.contract.loops import Body, Loop, walk
 from lutcore.hw.contract.ternary import GROUP
 from lutcore.verif.oracles.table import draw_activations, signs_of, step_columns, tables_of
 
-__all__ = ["Block", "Case", "Expected", "draw_case", "expected_of", "refused"]
+__all__ = ["SHAPES", "Block", "Case", "Work", "body_payload", "draw_case", "draw_work", "refused"]
 
 N, K, R = Axis.N, Axis.K, Axis.R
 #: How the loops use the activation slots.
@@ -26,11 +26,10 @@ class Case:
     """An MMA instruction and the layer that it works on; levels are those of w, s, x and t."""
 
     config: CoreConfig
-    shape: str
     loops: tuple[Loop, ...]
     levels: tuple[int, int, int, int]
     group_size: int
-    last_rows: int
+    last_rows: int = 1
     bias: bool = False
     ternary: bool = False
     planes: int = 1
@@ -46,11 +45,6 @@ class Case:
         """Accumulators of a tile."""
         return self.planes if self.per_plane else 1
 
-    @property
-    def memory_bits(self) -> int:
-        """Bits of a word of the activation buffer."""
-        return self.config.x_memory_bits
-
     def runs(self, k: int) -> list[int]:
         """Places of each run of a body of k places."""
         return [min(self.group_size, k - start) for start in range(0, k, self.group_size)]
@@ -60,7 +54,15 @@ class Case:
         per_step = GROUP if self.ternary else self.config.group
         steps = sum(ceil_div(run, self.config.step) for run in self.runs(k))
         items = self.config.x_header_words + steps * per_step
-        return ceil_div(items, self.memory_bits // self.config.x_word_bits)
+        return ceil_div(items, self.config.x_items)
+
+
+def body_payload(body: Body) -> dict[str, int]:
+    """A body as the unit's port takes it."""
+    values = dict(vars(body))
+    for flags in ("first", "last"):
+        values[flags] = sum(flag << level for level, flag in enumerate(values[flags]))
+    return {name: int(value) for name, value in values.items()}
 
 
 def refused(case: Case, body: Body) -> bool:
@@ -112,7 +114,7 @@ class Block:
         for run in self.runs:
             for step in run:
                 items += _items(config, step)
-        per_word = case.memory_bits // config.x_word_bits
+        per_word = config.x_items
         self.words = [
             sum(item << i * config.x_word_bits for i, item in enumerate(items[at : at + per_word]))
             for at in range(0, len(items), per_word)
@@ -130,11 +132,15 @@ def _items(config: CoreConfig, step: np.ndarray) -> list[int]:
 
 
 @dataclass
-class Expected:
-    """What leaves the unit for a case.
+class Work:
+    """What the unit reads for a case, and what leaves it.
 
     Attributes
     ----------
+    blocks
+        Activations of each body; bodies at one place of a filling share them.
+    fillings
+        For each time that a slot of the activation buffer is filled, its words.
     sets
         Tag and tables of each set.
     runs
@@ -143,16 +149,37 @@ class Expected:
         Row scales of each finished row tile.
     """
 
+    blocks: list[Block] = field(default_factory=list)
+    fillings: list[list[int]] = field(default_factory=list)
     sets: list[tuple[dict[str, int], np.ndarray]] = field(default_factory=list)
     runs: list[tuple[dict[str, int], list[int]]] = field(default_factory=list)
     rows: list[list[int]] = field(default_factory=list)
 
 
-def expected_of(case: Case, blocks: list[Block]) -> Expected:
-    """All outputs for an instruction whose bodies work on these blocks."""
-    config, out = case.config, Expected()
+def draw_work(case: Case, source: random.Random) -> Work:
+    """Random activations for an instruction, and all outputs that they give."""
+    work = Work()
+    contents: dict[tuple[int, int], Block] = {}
+    for body in case.bodies:
+        if body.first[case.levels[2]]:
+            work.fillings.append([])
+        key = len(work.fillings), body.address
+        if key not in contents:
+            words = work.fillings[-1]
+            if body.address != len(words):
+                raise ValueError(f"a body at {body.address} does not follow {len(words)} words")
+            contents[key] = Block(case, body.k, source)
+            words += contents[key].words
+        work.blocks.append(contents[key])
+    _expect(case, work)
+    return work
+
+
+def _expect(case: Case, out: Work) -> None:
+    """All outputs for an instruction whose bodies work on the blocks."""
+    config = case.config
     w, s, _, t = case.levels
-    for body, block in zip(case.bodies, blocks, strict=True):
+    for body, block in zip(case.bodies, out.blocks, strict=True):
         if body.k_last:
             out.rows.append(block.scales)
         for number, (run, places) in enumerate(zip(block.runs, block.places, strict=True)):
@@ -188,7 +215,6 @@ def expected_of(case: Case, blocks: list[Block]) -> Expected:
             }
             sums = [int(total) for total in run.sum(axis=(0, 2))]
             out.runs.append(({key: int(value) for key, value in tag.items()}, sums))
-    return out
 
 
 def draw_case(source: random.Random, config: CoreConfig, shape: str) -> Case:
@@ -197,8 +223,7 @@ def draw_case(source: random.Random, config: CoreConfig, shape: str) -> Case:
         case = _draw(source, config, shape)
         bodies = case.bodies
         steps = sum(ceil_div(run, config.step) for body in bodies for run in case.runs(body.k))
-        slot = config.x_words // (case.memory_bits // config.x_word_bits)
-        fits = all(body.address + case.words(body.k) <= max(2, slot) for body in bodies)
+        fits = all(body.address + case.words(body.k) <= config.x_slot_words for body in bodies)
         short = 0 < len(bodies) <= BODIES and steps * config.entries <= 1500
         if short and fits and not any(refused(case, body) for body in bodies):
             return case
@@ -224,7 +249,7 @@ def _draw(source: random.Random, config: CoreConfig, shape: str) -> Case:
     most = config.tiles // planes if per_plane else config.tiles
     tiles = source.choice([1, most, source.randint(1, most)])
     n, r = Loop(N, source.randint(1, 2 * tiles), tiles), source.randint(1, 3)
-    probe = Case(config, shape, (), (0, 0, 0, 0), group_size, 1, ternary=ternary)
+    probe = Case(config, (), (0, 0, 0, 0), group_size, ternary=ternary)
     x, t = 0, 0
     loops: tuple[Loop, ...] = ()
     if shape == "no loops":
@@ -256,4 +281,4 @@ def _draw(source: random.Random, config: CoreConfig, shape: str) -> Case:
     bias = source.random() < 0.5
     levels = w, s, x, t
     kind = bias, ternary, planes, per_plane
-    return Case(config, shape, loops, levels, group_size, last_rows, *kind)
+    return Case(config, loops, levels, group_size, last_rows, *kind)

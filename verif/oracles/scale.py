@@ -1,6 +1,7 @@
-"""Random work for the bench of the scale unit: runs with their scales, and the exact sums."""
+"""Random work for the scale unit: runs with their scales, and the exact sums."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.verif.oracles.table import draw_activations
 
-__all__ = ["Job", "Layer", "Run", "Work", "draw_job", "draw_work"]
+__all__ = ["Job", "Layer", "Run", "Work", "draw_job", "draw_scale", "draw_work", "scale_value"]
 
 #: float16 numbers count units of 2^-24.
 _UNIT = 24
@@ -20,9 +21,9 @@ class Layer:
     """What LAYER says of the scales."""
 
     planes: int
-    per_plane: bool
-    offset: bool
-    wide: bool
+    per_plane: bool = False
+    offset: bool = False
+    wide: bool = False
 
     @property
     def entries(self) -> int:
@@ -56,10 +57,10 @@ class Job:
     config: CoreConfig
     layer: Layer
     tiles: tuple[int, ...]
-    row_tiles: int
-    blocks: tuple[int, ...]
-    last_rows: int
-    columns: int
+    row_tiles: int = 1
+    blocks: tuple[int, ...] = (2,)
+    last_rows: int = 1
+    columns: int = 16
 
     def words(self, tiles: int) -> int:
         """Words of a row tile's sums."""
@@ -95,6 +96,16 @@ class Work:
     scale_slots: list[list[int]] = field(default_factory=list)
     tags: list[dict[str, int]] = field(default_factory=list)
     sums: list[dict[tuple[int, int], int]] = field(default_factory=list)
+
+    def fillings(self, lines: int, bits: int) -> list[list[int]]:
+        """`scale_slots` in words of the buffer, of as many lines of so many bits each."""
+        return [
+            [
+                sum(line << i * bits for i, line in enumerate(slot[at : at + lines]))
+                for at in range(0, len(slot), lines)
+            ]
+            for slot in self.scale_slots
+        ]
 
 
 def draw_job(source: random.Random, config: CoreConfig, layer: Layer) -> Job:
@@ -183,9 +194,9 @@ class _Scales:
         config, layer = job.config, job.layer
         terms = layer.entries + layer.offset
         coded = [
-            [_draw_scale(source, layer.wide) for _ in range(config.lanes)] for _ in range(terms)
+            [draw_scale(source, layer.wide) for _ in range(config.lanes)] for _ in range(terms)
         ]
-        self.values = [[value for _, value in term] for term in coded]
+        self.values = [[scale_value(words) for words in term] for term in coded]
         self.lines = []
         s = config.scale_lanes
         for entry in range(layer.entries):
@@ -196,24 +207,29 @@ class _Scales:
                 for term in visited:
                     part = coded[term][chunk * s : chunk * s + s]
                     for word in range(2 if layer.wide else 1):
-                        line = sum(codes[word] << 16 * lane for lane, (codes, _) in enumerate(part))
+                        line = sum(codes[word] << 16 * lane for lane, codes in enumerate(part))
                         self.lines.append(line)
 
 
-def _draw_scale(source: random.Random, wide: bool) -> tuple[list[int], int]:
-    """The words of a scale, and its value as an integer."""
+def draw_scale(source: random.Random, wide: bool) -> list[int]:
+    """The 16-bit words of a scale: a float16, or the high and the low word of a wide one."""
     if not wide:
-        code = source.choice(_NOTABLE_HALVES)
-        if source.random() < 0.7:
-            code = source.randrange(31) << 10 | source.getrandbits(10) | source.getrandbits(1) << 15
-        value = np.uint16(code).view(np.float16).astype(np.float64)
-        return [code], int(np.ldexp(value, _UNIT))
+        if source.random() < 0.3:
+            return [source.choice(_NOTABLE_HALVES)]
+        return [source.randrange(31) << 10 | source.getrandbits(10) | source.getrandbits(1) << 15]
     significand = source.choice([0, 1, 0xFFFF, 0x10000, 0xFFFFFF, source.getrandbits(24)])
     shift = source.choice([0, 16, source.randrange(17)])
     negative = source.getrandbits(1)
-    value = significand << shift
-    words = [significand >> 16 | shift << 8 | negative << 15, significand & 0xFFFF]
-    return words, -value if negative else value
+    return [significand >> 16 | shift << 8 | negative << 15, significand & 0xFFFF]
+
+
+def scale_value(words: Sequence[int]) -> int:
+    """What the words of a scale count, as an integer: a float16 in units of 2^-24."""
+    if len(words) == 1:
+        return int(np.ldexp(np.uint16(words[0]).view(np.float16).astype(np.float64), _UNIT))
+    high, low = words
+    value = ((high & 0xFF) << 16 | low) << (high >> 8 & 31)
+    return -value if high >> 15 else value
 
 
 def _draw_run(

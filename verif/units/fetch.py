@@ -4,9 +4,15 @@ import cocotb
 
 from lutcore.hw.contract.isa import INSTRUCTION_BITS, PROGRAM_MAX, Cause, Unit, decode
 from lutcore.hw.control.fetch import Fetch
-from lutcore.sw.program.rules import check
 from lutcore.verif.kit import env
-from lutcore.verif.oracles.fetch import END, dispatched, draw_broken, draw_program, longest
+from lutcore.verif.oracles.fetch import (
+    END,
+    dispatched,
+    draw_broken,
+    draw_program,
+    longest,
+    verdict_of,
+)
 from lutcore.verif.units.streams import UnitBench, draw_pressure
 
 #: Event of the dispatch of an instruction, or None in its place: nothing was.
@@ -143,13 +149,12 @@ class FetchBench(UnitBench):
 
     def verdict(self) -> None:
         """Compare with what the program means."""
-        problems = check(self.words, self.config)
-        if problems:
-            wanted = problems[0].cause, problems[0].index
+        wanted = verdict_of(self.words, self.config)
+        if wanted[0] != Cause.NONE:
             stopped = self.error or (Cause.NONE, len(self.words))
             env.expect("fetch: cause and instruction", stopped, wanted)
             env.expect("fetch: dispatches of a bad program", len(self.events), 0)
-            env.cover("fetch: refused", problems[0].cause.name)
+            env.cover("fetch: refused", wanted[0].name)
             return
         if self.error is not None:
             cause, number = self.error

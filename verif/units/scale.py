@@ -36,14 +36,7 @@ class ScaleBench(UnitBench):
     def load(self, job: Job) -> None:
         """Take a job on."""
         self.job, self.work = job, draw_work(self.random, job)
-        per = self.lines_per_word
-        fillings = [
-            [
-                sum(line << i * self.line_bits for i, line in enumerate(lines[at : at + per]))
-                for at in range(0, len(lines), per)
-            ]
-            for lines in self.work.scale_slots
-        ]
+        fillings = self.work.fillings(self.lines_per_word, self.line_bits)
         self.buffer = BufferModel(self, "s", fillings)
         # At no pressure a sum comes again as soon as the unit dares to.
         calm = self.random.random() < 0.3
@@ -163,7 +156,7 @@ async def too_many_row_tiles(dut):
     tiles = config.tiles if config.sum_words // words > 40 else 1
     row_tiles = config.sum_words // (words * tiles) + 1
     await bench.restart()
-    layer = Layer(1, False, False, False)
+    layer = Layer(1)
     if row_tiles * tiles * words * 2 > 6000:
         return
     bench.load(Job(config, layer, (tiles,), row_tiles, (1,), config.rows, 8))

@@ -8,21 +8,12 @@ import numpy as np
 from lutcore.hw.compute.table import TableUnit
 from lutcore.hw.contract.config import COLUMNS_MAX
 from lutcore.hw.contract.isa import LOOP_LEVELS
-from lutcore.hw.contract.loops import Body
 from lutcore.verif.kit import env
-from lutcore.verif.oracles.nest import SHAPES, Block, Case, draw_case, expected_of, refused
+from lutcore.verif.oracles.nest import SHAPES, Case, body_payload, draw_case, draw_work, refused
 from lutcore.verif.units.buffers import BufferModel
 from lutcore.verif.units.streams import UnitBench, draw_pressure
 
 _EDGES = "table: edges"
-
-
-def body_payload(body: Body) -> dict[str, int]:
-    """A body as the port takes it."""
-    values = dict(vars(body))
-    for flags in ("first", "last"):
-        values[flags] = sum(flag << level for level, flag in enumerate(values[flags]))
-    return {name: int(value) for name, value in values.items()}
 
 
 class TableBench(UnitBench):
@@ -40,24 +31,12 @@ class TableBench(UnitBench):
         await super().restart()
         self.bank = 0
 
-    def load(self, case: Case) -> None:
-        """Random activations for an instruction, and what has to come of them."""
-        self.case = case
-        contents: dict[tuple[int, int], Block] = {}
-        blocks, filling, fillings = [], -1, []
-        for body in case.bodies:
-            if body.first[case.levels[2]]:
-                filling += 1
-                fillings.append([])
-            key = filling, body.address
-            if key not in contents:
-                contents[key] = Block(case, body.k, self.random)
-                # Bodies of a slot lie one behind the other.
-                fillings[filling] += contents[key].words
-            blocks.append(contents[key])
-        self.expected = expected_of(case, blocks)
-        self.blocks = blocks
-        self.buffer = BufferModel(self, "x", fillings)
+    def load(self, shape: str) -> None:
+        """A random instruction of a shape, with random activations."""
+        self.shape = shape
+        self.case = draw_case(self.random, self.config, shape)
+        self.work = draw_work(self.case, self.random)
+        self.buffer = BufferModel(self, "x", self.work.fillings)
         tables = self.config.rows * self.config.depth
         # What an instruction does not write is left over from another one.
         self.memory = np.full((tables, 2, 1 << self.half), 1 << 40)
@@ -104,7 +83,7 @@ class TableBench(UnitBench):
         """Take sets, see their tables stand until they are released."""
         pressure = self.pressures["sets"]
         finished = 0
-        for number, (tag, tables) in enumerate(self.expected.sets):
+        for number, (tag, tables) in enumerate(self.work.sets):
             got = await self.stream("o_set").get(pressure)
             for name, value in tag.items():
                 env.expect(f"table: {name} of the tag", got[name], value, index=f"set {number}")
@@ -127,7 +106,7 @@ class TableBench(UnitBench):
         pressure = self.pressures["runs"]
         if self.random.random() < 0.2:
             await self.cycles(300)
-        for number, (tag, sums) in enumerate(self.expected.runs):
+        for number, (tag, sums) in enumerate(self.work.runs):
             got = await self.stream("o_run").get(pressure)
             for name, value in tag.items():
                 what = f"table: {name} of the run's tag"
@@ -137,7 +116,7 @@ class TableBench(UnitBench):
 
     async def rows(self) -> None:
         """Take row scales."""
-        for number, scales in enumerate(self.expected.rows):
+        for number, scales in enumerate(self.work.rows):
             got = await self.stream("o_rows").get(self.pressures["rows"])
             env.expect("table: row scales", got, scales, index=f"row tile {number}")
 
@@ -149,7 +128,7 @@ class TableBench(UnitBench):
 
     async def execute(self) -> None:
         """Run what is loaded and compare everything."""
-        sets, size = len(self.expected.sets), sum(len(words) for words in self.buffer.fillings)
+        sets, size = len(self.work.sets), sum(len(words) for words in self.buffer.fillings)
         limit = 3000 + 40 * (sets * (self.config.entries + 8) + size)
         await self.run(self.processes(), self.background(), limit=limit)
         # Nothing may follow, and every slot is to be free again.
@@ -167,8 +146,8 @@ class TableBench(UnitBench):
     def _cover(self) -> None:
         case, config = self.case, self.config
         low = -(1 << config.activation_bits - 1)
-        runs = [places for block in self.blocks for places in block.places]
-        steps = [step for block in self.blocks for run in block.runs for step in run]
+        runs = [places for block in self.work.blocks for places in block.places]
+        steps = [step for block in self.work.blocks for run in block.runs for step in run]
         tiles_ragged = case.last_rows < config.rows
         for name, hit in (
             ("short step", any(places % config.step for places in runs)),
@@ -181,7 +160,7 @@ class TableBench(UnitBench):
         ):
             if hit:
                 env.cover(_EDGES, name)
-        env.cover("table: nest", case.shape)
+        env.cover("table: nest", self.shape)
 
 
 @cocotb.test()
@@ -190,7 +169,7 @@ async def instructions(dut):
     bench = TableBench(dut, "instructions")
     await bench.restart()
     for number in range(max(len(SHAPES), 6 * env.settings().effort)):
-        bench.load(draw_case(bench.random, bench.config, SHAPES[number % len(SHAPES)]))
+        bench.load(SHAPES[number % len(SHAPES)])
         await bench.execute()
 
 
@@ -200,9 +179,9 @@ async def reset_in_flight(dut):
     bench = TableBench(dut, "reset_in_flight")
     await bench.restart()
     for _ in range(3 * env.settings().effort):
-        bench.load(draw_case(bench.random, bench.config, bench.random.choice(SHAPES)))
+        bench.load(bench.random.choice(SHAPES))
         await bench.interrupt(bench.processes(), bench.background(), within=120)
-        bench.load(draw_case(bench.random, bench.config, bench.random.choice(SHAPES)))
+        bench.load(bench.random.choice(SHAPES))
         await bench.execute()
 
 
@@ -217,7 +196,7 @@ async def refusals(dut):
         t_level = source.randint(0, LOOP_LEVELS)
         group = source.choice([case.group_size, config.run, config.run + 1])
         planes, levels = source.randint(1, config.planes), (*case.levels[:3], t_level)
-        case = Case(config, "random", case.loops, levels, group, 1, planes=planes, per_plane=True)
+        case = Case(config, case.loops, levels, group, planes=planes, per_plane=True)
         body = source.choice(case.bodies)
         n = source.choice([body.n, config.tiles // planes, config.tiles // planes + 1])
         room = config.weight_words * config.step

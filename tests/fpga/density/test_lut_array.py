@@ -29,8 +29,7 @@ def test_use(config: CoreConfig, planes: int, group: int, trits: bool, share: fl
 
 
 def test_a_wrong_sum_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = lut_array._Run
-    word = run._word
-    monkeypatch.setattr(run, "_word", lambda self, *rest: word(self, *rest) ^ 1)
+    word = lut_array.weight_word
+    monkeypatch.setattr(lut_array, "weight_word", lambda *rest: word(*rest) ^ 1)
     with pytest.raises(AssertionError, match="sums are wrong"):
         measure_use(CoreConfig(group=4, depth=2, planes=1), 1, 8)

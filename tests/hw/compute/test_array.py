@@ -1,5 +1,7 @@
 """Tables and lanes together against the dot products that they stand for."""
 
+import random
+
 import numpy as np
 import pytest
 from amaranth.hdl import Elaboratable, Module
@@ -8,32 +10,7 @@ from amaranth.sim import Simulator
 from lutcore.hw.compute.lanes import Lanes
 from lutcore.hw.compute.table import TableFill
 from lutcore.hw.contract.config import CoreConfig
-
-
-def weight_word(config: CoreConfig, bits: np.ndarray) -> int:
-    """A word of the weight buffer from bits [lanes, step], coded as the packer codes them."""
-    index = bits.reshape(config.lanes, config.depth, config.group).copy()
-    if config.symmetric:
-        sign = index[:, :, -1].copy()
-        index[:, :, :-1] ^= sign[:, :, None]
-        for g in range(1, config.depth if config.halved else 1):
-            index[:, g, -1] ^= sign[:, g & (g - 1)]
-    bits = index.reshape(config.lanes, config.step)
-    return sum(
-        int(bits[n, i]) << (i * config.lanes + n)
-        for n in range(config.lanes)
-        for i in range(config.step)
-    )
-
-
-def expected(config: CoreConfig, codes: np.ndarray, x: np.ndarray, planes: int) -> np.ndarray:
-    """What the accumulators hold: [lanes, rows]."""
-    total = np.zeros((config.lanes, config.rows), dtype=np.int64)
-    for p in range(planes):
-        bits = (codes >> p & 1).astype(np.int64)
-        factors = 2 * bits - 1 if config.symmetric else bits
-        total += (factors @ x.T.astype(np.int64)) << p
-    return total
+from lutcore.verif.oracles.table import dot_products, signs_of, weight_word
 
 
 class Bench(Elaboratable):
@@ -90,6 +67,8 @@ def test_run_of_steps(config: CoreConfig, extreme: bool, request) -> None:
         x = rng.integers(low, high + 1, size=(config.rows, columns))
         codes = rng.integers(0, 1 << planes, size=(tiles, config.lanes, columns))
     dut = Bench(config)
+    signs = signs_of(config, config.step)
+    noise = random.Random(seed)
     results = []
 
     async def feed(ctx) -> None:
@@ -113,7 +92,7 @@ def test_run_of_steps(config: CoreConfig, extreme: bool, request) -> None:
             for t in range(tiles):
                 for p in reversed(range(planes)):
                     bits = codes[t, :, s * config.step : (s + 1) * config.step] >> p & 1
-                    ctx.set(dut.lanes.weights, weight_word(config, bits))
+                    ctx.set(dut.lanes.weights, weight_word(config, bits, signs, noise))
                     ctx.set(step.valid, 1)
                     ctx.set(step.bank, s % 2)
                     # As the unit does it: two cycles before the last lookup.
@@ -122,7 +101,7 @@ def test_run_of_steps(config: CoreConfig, extreme: bool, request) -> None:
                     ctx.set(step.run_first, s == 0)
                     ctx.set(step.run_last, s == steps - 1)
                     ctx.set(step.entry, t)
-                    ctx.set(step.signs, (1 << config.depth) - 1)
+                    ctx.set(step.signs, signs)
                     await ctx.tick()
             ctx.set(step.valid, 0)
             ctx.set(dut.fill.release, 0)
@@ -140,6 +119,6 @@ def test_run_of_steps(config: CoreConfig, extreme: bool, request) -> None:
     sim.run_until(1e-8 * 5000)
     assert len(results) == tiles
     for t in range(tiles):
-        want = expected(config, codes[t], x, planes)
+        want = sum(dot_products(config, codes[t] >> p & 1, x) << p for p in range(planes))
         got = np.array(results[t]).reshape(config.lanes, config.rows)
         assert np.array_equal(got, want)

@@ -1,217 +1,27 @@
 """The table unit: tables, tags, runs and row scales of whole instructions, under back-pressure."""
 
+import dataclasses
 import random
-from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
-from amaranth.sim import Simulator
-from stream_bench import get, pause, put, signed_of, simulate
+from stream_bench import Filler, get, pause, put, signed_of, simulate
 
 from lutcore.hw.compute.table import TableFill, TableUnit
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.hw.contract.isa import Axis
-from lutcore.hw.contract.loops import Body, Loop, walk
+from lutcore.hw.contract.loops import Body, Loop
+from lutcore.verif.oracles.nest import Case, body_payload, draw_work, refused
+from lutcore.verif.oracles.table import tables_of
 
 
-@dataclass(frozen=True)
-class Case:
-    """An MMA instruction and the layer that it works on.
-
-    Levels are those of w, s, x and t; ``entries`` are the accumulators of a tile, more than one
-    with scales per plane.
-    """
-
-    config: CoreConfig
-    loops: tuple[Loop, ...]
-    levels: tuple[int, int, int, int]
-    group_size: int
-    last_rows: int
-    bias: bool = False
-    entries: int = 1
-
-    @property
-    def memory_bits(self) -> int:
-        return max(self.config.bus_width, self.config.x_word_bits)
-
-    @property
-    def bodies(self) -> list[Body]:
-        return list(walk(self.loops))
-
-
-def runs_of(k: int, group_size: int) -> list[int]:
-    """Columns of each run of a body."""
-    return [min(group_size, k - start) for start in range(0, k, group_size)]
-
-
-class Block:
-    """The activations of one body, random, and its image as the loader leaves it."""
-
-    def __init__(self, case: Case, k: int, rng: random.Random) -> None:
-        config = case.config
-        low = -(1 << config.activation_bits - 1)
-        choices = [low, -low - 1, 0]
-        self.scales = [rng.getrandbits(32) for _ in range(config.rows)]
-        self.runs = [
-            [
-                [
-                    rng.choice(choices) if rng.random() < 0.3 else rng.randint(low, -low - 1)
-                    for _ in range(columns)
-                ]
-                for _ in range(config.rows)
-            ]
-            for columns in runs_of(k, case.group_size)
-        ]
-        items = []
-        header = sum(scale << 32 * row for row, scale in enumerate(self.scales))
-        mask = (1 << config.x_word_bits) - 1
-        for word in range(config.x_header_words):
-            items.append(header >> word * config.x_word_bits & mask)
-        for run in self.runs:
-            for step in self.steps(config, run):
-                items += self._words(config, step)
-        per_word = case.memory_bits // config.x_word_bits
-        self.words = [
-            sum(item << i * config.x_word_bits for i, item in enumerate(items[at : at + per_word]))
-            for at in range(0, len(items), per_word)
-        ]
-
-    @staticmethod
-    def steps(config: CoreConfig, run: list[list[int]]) -> list[list[list[int]]]:
-        """The steps of a run, each [rows][step], zeros past its end."""
-        return [
-            [row[at : at + config.step] + [0] * max(0, at + config.step - len(row)) for row in run]
-            for at in range(0, len(run[0]), config.step)
-        ]
-
-    @staticmethod
-    def _words(config: CoreConfig, step: list[list[int]]) -> list[int]:
-        mask = (1 << config.activation_bits) - 1
-        return [
-            sum(
-                (step[row][g * config.group + j] & mask)
-                << (row * config.depth + g) * config.activation_bits
-                for row in range(config.rows)
-                for g in range(config.depth)
-            )
-            for j in range(config.group)
-        ]
-
-
-def tables_of(config: CoreConfig, step: list[list[int]]) -> list[list[int]]:
-    """Stored entries of all tables of a step: [rows * depth][entries]."""
-    tables = []
-    for row in step:
-        for g in range(config.depth):
-            a = row[g * config.group : (g + 1) * config.group]
-            # Of ±1-coded tables the negation is stored.
-            on, off = (1, -1) if config.symmetric else (1, 0)
-            if config.halved:
-                on, off = -1, 1
-            tables.append(
-                [
-                    sum(on * x if entry >> j & 1 else off * x for j, x in enumerate(a))
-                    for entry in range(config.entries)
-                ]
-            )
-    return tables
-
-
-@dataclass
-class Expected:
-    """What leaves the unit for a case: (tag, tables), runs, sets of row scales."""
-
-    sets: list
-    runs: list
-    rows: list
-
-
-def expect(case: Case, blocks: list[Block]) -> Expected:
-    config, out = case.config, Expected([], [], [])
-    w, s, _, t = case.levels
-    for body, block in zip(case.bodies, blocks, strict=True):
-        if body.k_last:
-            out.rows.append(block.scales)
-        for number, run in enumerate(block.runs):
-            first, last = number == 0, number == len(block.runs) - 1
-            steps = Block.steps(config, run)
-            for index, step in enumerate(steps):
-                start, end = index == 0, index == len(steps) - 1
-                left = len(run[0]) - index * config.step
-                signs = sum((left >= (g + 1) * config.group) << g for g in range(config.depth))
-                tag = {
-                    "last_entry": body.n * case.entries - 1,
-                    "run_first": start,
-                    "run_last": end,
-                    "body_first": first and start,
-                    "w_take": first and start and body.first[w],
-                    "w_give": last and end and body.last[w],
-                    "signs": signs,
-                }
-                out.sets.append((tag, tables_of(config, step)))
-            inner_rows = body.inner_r and body.inner > t
-            tag = {
-                "tiles": body.n,
-                "rows": case.last_rows if body.r_last else config.rows,
-                "body_first": first,
-                "s_take": first and body.first[s],
-                "s_give": last and body.last[s],
-                "t_take": first and body.first[t],
-                "t_give": last and body.last[t],
-                "t_first": first and body.k_first,
-                "t_zero": not inner_rows or body.index == 0,
-                "b_take": case.bias and first and body.first[t] and body.first[w],
-                "b_give": case.bias and last and body.last[t] and body.last[w],
-                "n_last": body.n_last,
-                "r_last": body.r_last,
-            }
-            out.runs.append((tag, [sum(row) for row in run]))
-    return out
-
-
-class Loader:
-    """Stands for the activation buffer and its loader: fills slots as they become free.
-
-    What is not written yet reads as noise.
-    """
-
-    def __init__(self, case: Case, blocks: list[Block], rng: random.Random, pace: float) -> None:
-        self.rng, self.pace = rng, pace
-        x = case.levels[2]
-        #: For each time a slot is filled, its words.
-        self.fillings: list[list[int]] = []
-        for body, block in zip(case.bodies, blocks, strict=True):
-            if body.first[x]:
-                self.fillings.append([])
-            words = self.fillings[-1]
-            assert body.address <= len(words), f"a gap before body at {body.address}"
-            if body.address == len(words):
-                words += block.words
-        self.taken = self.given = 0
-
-    async def run(self, ctx, dut: Any) -> None:
-        port, memory = dut.buffer, {}
-        noise = len(port.data)
-        assigned, written = 0, 0
-        while True:
-            done = assigned == 0 or written == len(self.fillings[assigned - 1])
-            if done and assigned < len(self.fillings) and assigned - self.given < 2:
-                assigned, written = assigned + 1, 0
-            elif not done and self.rng.random() < self.pace:
-                memory[(assigned - 1) % 2, written] = self.fillings[assigned - 1][written]
-                written += 1
-            ctx.set(port.writer_slot, (assigned - 1) % 2)
-            ctx.set(port.writer_count, written)
-            ctx.set(dut.x_available, assigned > self.taken)
-            ports = (port.enable, port.slot, port.word, dut.x_take, dut.x_give)
-            _, _, enable, slot, word, take, give = await ctx.tick().sample(*ports)
-            self.taken += take
-            self.given += give
-            assert self.given <= self.taken <= assigned
-            if enable:
-                slot_is_newer = (assigned - 1) % 2 == slot
-                known = (slot, word) in memory and not (slot_is_newer and word >= written)
-                ctx.set(port.data, memory[slot, word] if known else self.rng.getrandbits(noise))
+def set_layer(ctx: Any, dut: Any, case: Case) -> None:
+    """The registers that hold for an instruction."""
+    for name, value in zip("wsxt", case.levels, strict=True):
+        ctx.set(dut.fields[f"{name}_level"], value)
+    for name in ("planes", "per_plane", "ternary", "bias", "group_size", "last_rows"):
+        ctx.set(dut.layer[name], int(getattr(case, name)))
 
 
 def flat(value, names) -> dict[str, int]:
@@ -248,7 +58,7 @@ CASES = {
     # A sum slot for each row tile, although the innermost loop is over rows.
     "rows innermost": Case(
         SMALL, (Loop(N, 2, 1), Loop(K, 9, 9), Loop(R, 3, 1)), (2, 2, 3, 3), 8, 2, bias=True,
-        entries=2,
+        planes=2, per_plane=True,
     ),
     # More runs than their FIFO holds.
     "short runs": Case(
@@ -269,35 +79,21 @@ def test_instruction(name: str, pressure: float) -> None:
     config = case.config
     rng = random.Random(f"{name} {pressure}")
     dut: Any = TableUnit(config)
-    contents: dict[tuple[int, int], Block] = {}
-    blocks, filling = [], -1
-    for body in case.bodies:
-        filling += body.first[case.levels[2]]
-        key = (filling, body.address)
-        contents.setdefault(key, Block(case, body.k, rng))
-        blocks.append(contents[key])
-    expected = expect(case, blocks)
-    loader = Loader(case, blocks, rng, pace=1 if pressure == 0 else 0.5)
+    work = draw_work(case, rng)
+    tokens = dut.x_available, dut.x_take, dut.x_give
+    pace = 1 if pressure == 0 else 0.5
+    loader = Filler(dut.buffer, tokens, work.fillings, rng, pace)
     memory = [[None] * (2 * config.entries) for _ in range(config.rows * config.depth)]
     taken = 0  # runs
 
     async def bodies(ctx):
-        for name, value in zip("wsxt", case.levels, strict=True):
-            ctx.set(dut.fields[f"{name}_level"], value)
-        ctx.set(dut.layer.group_size, case.group_size)
-        ctx.set(dut.layer.last_rows, case.last_rows)
-        ctx.set(dut.layer.planes, case.entries)
-        ctx.set(dut.layer.per_plane, case.entries > 1)
-        ctx.set(dut.layer.bias, case.bias)
+        set_layer(ctx, dut, case)
         ctx.set(dut.start, 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
         for body in case.bodies:
             await pause(ctx, rng, pressure)
-            fields = dict(vars(body))
-            for flags in ("first", "last"):
-                fields[flags] = sum(flag << i for i, flag in enumerate(fields[flags]))
-            await put(ctx, dut.body, fields)
+            await put(ctx, dut.body, body_payload(body))
 
     async def writes(ctx):
         """What the table memories hold."""
@@ -312,7 +108,7 @@ def test_instruction(name: str, pressure: float) -> None:
 
     async def sets(ctx):
         finished = 0
-        for number, (tag, tables) in enumerate(expected.sets):
+        for number, (tag, tables) in enumerate(work.sets):
             await pause(ctx, rng, pressure)
             got = await get(ctx, dut.o_set)
             assert flat(got, tag) == tag, f"set {number}"
@@ -320,7 +116,8 @@ def test_instruction(name: str, pressure: float) -> None:
             await pause(ctx, rng, pressure)
             # The tables must stand until they are released.
             start = number % 2 * config.entries
-            assert [cells[start : start + config.entries] for cells in memory] == tables, number
+            stored = [cells[start : start + config.entries] for cells in memory]
+            assert stored == tables.tolist(), number
             finished += tag["run_last"]
             while finished - taken > config.tiles:  # no accumulator is free
                 await ctx.tick()
@@ -332,7 +129,7 @@ def test_instruction(name: str, pressure: float) -> None:
         nonlocal taken
         if pressure:
             await ctx.tick().repeat(300)  # and sets may go on meanwhile
-        for number, (tag, sums) in enumerate(expected.runs):
+        for number, (tag, sums) in enumerate(work.runs):
             await pause(ctx, rng, pressure)
             got = await get(ctx, dut.o_run)
             assert flat(got.tag, tag) == tag, f"run {number}"
@@ -340,7 +137,7 @@ def test_instruction(name: str, pressure: float) -> None:
             taken += 1
 
     async def rows(ctx):
-        for number, scales in enumerate(expected.rows):
+        for number, scales in enumerate(work.rows):
             await pause(ctx, rng, pressure)
             got = await get(ctx, dut.o_rows)
             assert [got[row] for row in range(config.rows)] == scales, f"row tile {number}"
@@ -350,11 +147,26 @@ def test_instruction(name: str, pressure: float) -> None:
             _, _, error = await ctx.tick().sample(dut.operand_error)
             assert not error
 
-    async def load(ctx):
-        await loader.run(ctx, dut)
+    simulate(dut, bodies, sets, runs, rows, background=(loader.run, writes, watch))
+    loader.assert_all_given_back()
 
-    simulate(dut, bodies, sets, runs, rows, background=(load, writes, watch))
-    assert loader.given == loader.taken == len(loader.fillings)
+
+def refuses(case: Case, body: Body) -> bool:
+    """Whether the unit reports a body."""
+    dut: Any = TableUnit(case.config)
+    error = False
+
+    async def bench(ctx):
+        nonlocal error
+        set_layer(ctx, dut, case)
+        ctx.set(dut.x_available, 1)
+        ctx.set(dut.body.payload, body_payload(body))
+        assert not ctx.get(dut.operand_error)
+        ctx.set(dut.body.valid, 1)
+        error = bool(ctx.get(dut.operand_error))
+
+    simulate(dut, bench)
+    return error
 
 
 @pytest.mark.parametrize(
@@ -373,22 +185,10 @@ def test_instruction(name: str, pressure: float) -> None:
 def test_operand_limits(n: int, k: int, group_size: int, per_plane: int, error: int) -> None:
     """No more tiles than accumulators, no longer run than their width, no more than a slot."""
     config = CoreConfig(rows=1, lanes=8, group=4, depth=1, planes=2, run=64, weight_words=32)
-    dut: Any = TableUnit(config)
-
-    async def bench(ctx):
-        ctx.set(dut.layer.planes, 2)
-        ctx.set(dut.layer.per_plane, per_plane)
-        ctx.set(dut.layer.group_size, group_size)
-        ctx.set(dut.x_available, 1)
-        ctx.set(dut.body.payload, {"n": n, "k": k, "first": 63, "last": 63, "k_last": 1})
-        assert not ctx.get(dut.operand_error)
-        ctx.set(dut.body.valid, 1)
-        assert ctx.get(dut.operand_error) == error
-
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(bench)
-    simulator.run()
+    case = Case(config, (), (0, 0, 0, 0), group_size, planes=2, per_plane=bool(per_plane))
+    (body,) = case.bodies
+    body = dataclasses.replace(body, n=n, k=k)
+    assert refuses(case, body) == refused(case, body) == bool(error)
 
 
 @pytest.mark.parametrize("form", ["symmetric", "full"])
@@ -400,12 +200,12 @@ def test_an_entry_in_every_cycle(group: int, form: str) -> None:
     count = 6
     written: list[int] = []
     rng = random.Random(group)
-    steps = [[[rng.randint(-128, 127) for _ in range(group)]] for _ in range(count)]
+    steps = [[rng.randint(-128, 127) for _ in range(group)] for _ in range(count)]
     memory = [0] * (2 * config.entries)
 
     async def words(ctx):
         for step in steps:
-            for a in step[0]:
+            for a in step:
                 await put(ctx, dut.i, {"a": [a], "tag": {"last_entry": 0}})
 
     async def sets(ctx):
@@ -422,7 +222,8 @@ def test_an_entry_in_every_cycle(group: int, form: str) -> None:
             if valid:
                 start = got % 2 * config.entries
                 # The next set may have begun in the other bank only.
-                assert [memory[start : start + config.entries]] == tables_of(config, steps[got])
+                stored = [memory[start : start + config.entries]]
+                assert stored == tables_of(config, np.array([steps[got]])).tolist()
                 got += 1
             cycle += 1
 
@@ -461,36 +262,14 @@ def test_a_sum_slot_is_all_of_k(
     error
         Number of the body that is refused.
     """
-    found = []
-    for number, body in enumerate(walk([Loop(axis, total, 1) for axis, total in loops])):
-        if _refuses(body, t_level):
-            found.append(number)
+    config = CoreConfig(rows=1, lanes=8, group=4, depth=1, planes=2, run=64)
+    nest = tuple(Loop(axis, total, 1) for axis, total in loops)
+    case = Case(config, nest, (0, 0, 0, t_level), 100, planes=2)
+    found = None
+    for number, body in enumerate(case.bodies):
+        wrong = refuses(case, body)
+        assert wrong == refused(case, body)
+        if wrong:
+            found = number
             break
-    assert found == ([] if error is None else [error])
-
-
-def _refuses(body: Body, t_level: int) -> bool:
-    dut: Any = TableUnit(CoreConfig(rows=1, lanes=8, group=4, depth=1, planes=2, run=64))
-    refused = False
-
-    async def bench(ctx):
-        nonlocal refused
-        ctx.set(dut.layer.planes, 2)
-        ctx.set(dut.layer.group_size, 100)
-        ctx.set(dut.fields.t_level, t_level)
-        ctx.set(dut.x_available, 1)
-        levels = {
-            name: sum(flag << n for n, flag in enumerate(getattr(body, name)))
-            for name in ("first", "last")
-        }
-        plain = ("n", "k", "r", "k_first", "k_last", "n_last", "r_last", "index", "inner")
-        values = {name: int(getattr(body, name)) for name in (*plain, "inner_r")}
-        ctx.set(dut.body.payload, {**values, **levels})
-        ctx.set(dut.body.valid, 1)
-        refused = bool(ctx.get(dut.operand_error))
-
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(bench)
-    simulator.run()
-    return refused
+    assert found == error

@@ -98,7 +98,7 @@ def test_skips(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_bound(changes: dict[str, int], shape: LayerShape, rows: int, bound: str) -> None:
-    estimate = estimate_cycles(PRESETS["default"].rederived(**changes), shape, rows)
+    estimate = estimate_cycles(PRESETS["default"].with_derived(**changes), shape, rows)
     assert estimate.bound == bound
     assert estimate.busy[bound] == max(
         estimate.busy[unit] for unit in estimate.busy if unit != "bus"
@@ -183,6 +183,14 @@ def test_check_fails_beyond_the_limit(
         cycles_check.main(points=3, seed=2, shapes=2, size="small")
     assert stopped.value.code == 1
     assert "0 exact" in capsys.readouterr().out
+
+
+def test_text_of_a_core_names_the_sizes_of_its_own() -> None:
+    config = CoreConfig(rows=1, lanes=8, group=3, depth=2, planes=4, bus_width=64)
+    text = "M1 N8 k3 G2 P4 int8 distributed symmetric bus 64"
+    assert cycles_check.core_text(config) == text
+    own = dataclasses.replace(config, x_words=2 * config.x_words, tiles=20)
+    assert cycles_check.core_text(own) == f"{text} tiles=20 x_words={2 * config.x_words}"
 
 
 def test_layers_have_their_values() -> None:
