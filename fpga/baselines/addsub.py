@@ -15,8 +15,8 @@ from amaranth.hdl import Module, Value
 from lutcore.fpga.baselines.array import ArraySpec, BaselineArray, Line, pack
 from lutcore.fpga.baselines.planes import PlanesArray
 from lutcore.fpga.baselines.sums import Carry, Operand, Tree
-from lutcore.hw.cells.carry import family
 from lutcore.hw.cells.fused import Term, fused_adds
+from lutcore.hw.cells.placed import family
 from lutcore.hw.compute.tree import low_bits, sign_delay, signed_tree
 from lutcore.hw.contract.config import ceil_div
 

@@ -15,8 +15,8 @@ from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from lutcore.hw.cells.carry import family
 from lutcore.hw.cells.fused import Term, fused_add, plain
+from lutcore.hw.cells.placed import family
 from lutcore.hw.util import fixed_delay
 
 __all__ = ["CONTROL", "ArraySpec", "BaselineArray", "Line", "Word", "pack"]

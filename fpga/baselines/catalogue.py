@@ -13,7 +13,7 @@ from lutcore.fpga.baselines.mac import Multipliers
 from lutcore.fpga.baselines.mux import FusedChains, TableMux
 from lutcore.fpga.baselines.popcount import Popcount
 from lutcore.fpga.synth.flow import TARGETS
-from lutcore.hw.cells.carry import FAMILIES
+from lutcore.hw.cells.placed import FAMILIES
 
 __all__ = ["ArraySpec", "Baseline", "baselines"]
 

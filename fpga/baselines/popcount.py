@@ -12,8 +12,8 @@ from amaranth.hdl import Cat, Const, Module, Value
 
 from lutcore.fpga.baselines.array import ArraySpec, BaselineArray, Line, pack
 from lutcore.fpga.baselines.sums import Operand, Tree
-from lutcore.hw.cells.carry import family
 from lutcore.hw.cells.fused import Term, fused_adds
+from lutcore.hw.cells.placed import family
 
 __all__ = ["Popcount"]
 

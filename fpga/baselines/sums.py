@@ -12,8 +12,8 @@ from typing import Protocol
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 
-from lutcore.hw.cells.carry import extend, family
 from lutcore.hw.cells.fused import Term, fused_adds, plain, sum3
+from lutcore.hw.cells.placed import extend, family
 
 __all__ = ["Carry", "Operand", "Tree", "signed_total"]
 

@@ -1,7 +1,7 @@
 """Adders that take the logic before them into the cells of the carry chain.
 
 An addend is a `Term`: bit i is a small function of bit i of some operands, such as an activation
-and the weight that gates it. Where the target's cells are placed (see `carry`), the
+and the weight that gates it. Where the target's cells are placed (see `placed`), the
 functions of both addends become part of the cell's own truth table, so that they cost nothing:
 
     family   what fits beside the sum, per bit
@@ -22,19 +22,11 @@ from typing import Any, NamedTuple
 
 from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value
 
-from lutcore.hw.cells.carry import extend, family
+from lutcore.hw.cells.placed import Half, carry4, ccu2c, extend, family, full_adders
 
 __all__ = ["Term", "fused_add", "fused_adds", "masked", "plain", "sum3"]
 
 _ZERO, _ONE = Const(0, 1), Const(1, 1)
-
-
-class _Half(NamedTuple):
-    """Half a CCU2C: truth table, inputs A, B, C, D, and what takes the sum."""
-
-    init: int
-    inputs: tuple[Value, ...]
-    sum: Value
 
 
 class Term(NamedTuple):
@@ -145,29 +137,15 @@ def sum3(
         return total[:width]
     # Full adders in front of the chain; the chain adds their sums and, a place up, majorities.
     length = min(width, max(map(len, operands)))
-    parity = Signal(length)
-    majority = Signal(length)
-    below = Cat(high, majority)
-    table = sum((i & 15).bit_count() % 2 << i for i in range(32)) << 32
-    table |= sum(((i & 7).bit_count() >= 2) << i for i in range(32))
-    for i in range(length):
-        bits = [extend(operand, length)[i] for operand in operands]
-        m.submodules += Instance(
-            "LUT6_2",
-            p_INIT=Const(table, 64),
-            **{f"i_I{pin}": bit for pin, bit in enumerate([*bits, below[i], _ZERO, _ONE])},
-            o_O6=parity[i],
-            o_O5=majority[i],
-        )
+    parity, below, top = full_adders(m, operands, length, high)
     used = min(width, length + 1)
-    propagate = Cat(parity, majority[-1])[:used]
-    total, carry = _carry4(m, propagate, below[:used], low, used)
+    total, carry = carry4(m, Cat(parity, top)[:used], Cat(below, top)[:used], low, used)
     return Cat(total, carry)[:width]
 
 
 def _ecp5(m: Module, sums: Sequence[tuple], width: int, carry_out: bool) -> list[Value]:
     totals = []
-    halves: list[_Half] = []
+    halves: list[Half] = []
     for number, (u, v, carry_in) in enumerate(sums):
         total = Signal(width + carry_out)
         totals.append(total)
@@ -183,14 +161,14 @@ def _ecp5(m: Module, sums: Sequence[tuple], width: int, carry_out: bool) -> list
             )
             bits = (*u.bits(i, width), *v.bits(i, width))
             inputs = tuple(_ONE if p is None else bits[p] for p in places)
-            halves.append(_Half(init, inputs, total[i]))
+            halves.append(Half(init, inputs, total[i]))
         if carry_out:
             halves.append(_inject(None)._replace(sum=total[width]))
-    _ccu2c(m, halves)
+    ccu2c(m, halves)
     return totals
 
 
-def _inject(carry: Value | Term | None) -> _Half:
+def _inject(carry: Value | Term | None) -> Half:
     """A half cell that brings its carry in out as its sum, and sends ``carry`` up."""
     if carry is None:
         carry = _ZERO
@@ -198,7 +176,7 @@ def _inject(carry: Value | Term | None) -> _Half:
         carry = Term(lambda i, a: a, (carry,))
     bits = (*carry.bits(0, 1), _ZERO)[:2]
     table = carry.table(0)
-    return _Half(table if len(carry.operands) == 2 else table * 5, (*bits, _ZERO, _ONE), Signal())
+    return Half(table if len(carry.operands) == 2 else table * 5, (*bits, _ZERO, _ONE), Signal())
 
 
 @cache
@@ -263,7 +241,7 @@ def _xc7(m: Module, u: Term, v: Term, carry_in: Value | None, width: int, carry_
         propagate.append(select)
         generate.append(data)
     carry_in = _ZERO if carry_in is None else carry_in
-    total, carry = _carry4(m, Cat(propagate), Cat(generate), carry_in, width)
+    total, carry = carry4(m, Cat(propagate), Cat(generate), carry_in, width)
     return Cat(total, carry) if carry_out else total
 
 
@@ -304,43 +282,3 @@ def _lut6_2_init(
             if fits or free:
                 return table, order
     raise ValueError(f"no LUT6_2 adds terms with the truth tables {u:#x} and {v:#x}")
-
-
-def _ccu2c(m: Module, halves: list[_Half]) -> None:
-    """A carry chain, lowest half cell first; the carry into it is 0."""
-    if len(halves) % 2:
-        halves = [*halves, _inject(None)]
-    carry: Value = _ZERO
-    for pair in zip(halves[::2], halves[1::2], strict=True):
-        carry_out = Signal()
-        pins: dict[str, object] = {}
-        for place, half in enumerate(pair):
-            pins |= {f"p_INIT{place}": Const(half.init, 16), f"p_INJECT1_{place}": "NO"}
-            pins |= {f"i_{pin}{place}": v for pin, v in zip("ABCD", half.inputs, strict=True)}
-            pins[f"o_S{place}"] = half.sum
-        m.submodules += Instance("CCU2C", i_CIN=carry, o_COUT=carry_out, **pins)
-        carry = carry_out
-
-
-def _carry4(
-    m: Module, propagate: Value, generate: Value, carry_in: Value, width: int
-) -> tuple[Value, Value]:
-    """The sum of a carry chain, ``width`` bits, and the carry out of it."""
-    total = Signal(width)
-    carry = carry_out = carry_in
-    for i in range(0, width, 4):
-        used = min(4, width - i)
-        carries = Signal(4)
-        sums = Signal(4)
-        m.submodules += Instance(
-            "CARRY4",
-            i_CI=_ZERO if i == 0 else carry,
-            i_CYINIT=carry if i == 0 else _ZERO,
-            i_S=propagate[i : i + used],
-            i_DI=generate[i : i + used],
-            o_CO=carries,
-            o_O=sums,
-        )
-        m.d.comb += total[i : i + used].eq(sums[:used])
-        carry, carry_out = carries[3], carries[used - 1]
-    return total, carry_out

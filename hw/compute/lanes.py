@@ -10,8 +10,9 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from lutcore.hw.cells.carry import add, extend
+from lutcore.hw.cells.carry import add
 from lutcore.hw.cells.fused import fused_add, plain
+from lutcore.hw.cells.placed import extend
 from lutcore.hw.compute.tree import (
     goes_without_reset,
     inverting_tree,

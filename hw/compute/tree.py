@@ -6,8 +6,9 @@ of three for full ones, and for ternary ones sums of two with both signs and the
 
 from amaranth.hdl import Cat, Module, Signal, Value, signed
 
-from lutcore.hw.cells.carry import add, add3, extend, family
+from lutcore.hw.cells.carry import add, add3
 from lutcore.hw.cells.fused import Term, fused_add, plain, sum3
+from lutcore.hw.cells.placed import extend, family
 from lutcore.hw.contract.config import CoreConfig, ceil_div
 
 __all__ = [

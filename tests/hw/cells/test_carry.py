@@ -8,8 +8,9 @@ import pytest
 from amaranth.hdl import Elaboratable, Module, Signal, Value, signed
 from cell_proof import equal
 
-from lutcore.hw.cells.carry import FAMILIES, add, add3
+from lutcore.hw.cells.carry import add, add3
 from lutcore.hw.cells.fused import Term, fused_add, fused_adds, masked, plain, sum3
+from lutcore.hw.cells.placed import FAMILIES
 from lutcore.hw.export import component_verilog
 
 Build = Callable[[Module, object, Callable[..., Signal]], list[Value]]
