@@ -1,6 +1,5 @@
 """``lutcore bench``: comparisons that are measured, not quoted."""
 
-import os
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lutcore.sw.base.errors import LutcoreError
+from lutcore.sw.base.options import JOBS, Jobs, Scheduler
 
 __all__ = ["app"]
 
@@ -98,15 +98,8 @@ def density(
             help="cells: the library; default: osu018 of Debian's qflow-tech-osu018.",
         ),
     ] = None,
-    jobs: Annotated[
-        int, typer.Option("--jobs", min=1, help="Syntheses side by side.")
-    ] = os.cpu_count() or 1,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS", help="Synthesise on the workers of this Dask scheduler instead."
-        ),
-    ] = None,
+    jobs: Jobs = JOBS,
+    scheduler: Scheduler = None,
 ) -> None:
     """LUTs (or area) per multiply-accumulate, of tables and of what they replace.
 

@@ -1,6 +1,5 @@
 """``lutcore explore``."""
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import typer
 
 from lutcore.sw.base.errors import LutcoreError
+from lutcore.sw.base.options import JOBS, Jobs, Scheduler
 
 __all__ = ["ExploreError", "explore"]
 
@@ -84,13 +84,8 @@ def explore(
     liberty: Annotated[
         Path | None, typer.Option(metavar="FILE", help="cells: the library; default: osu018.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = (
-        os.cpu_count() or 1
-    ),
-    scheduler: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Work on a Dask cluster, e.g. tcp://host:8786."),
-    ] = None,
+    jobs: Jobs = JOBS,
+    scheduler: Scheduler = None,
 ) -> None:
     """Sweep configurations for a target and a workload: which are the smallest and the fastest?
 

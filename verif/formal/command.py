@@ -1,11 +1,12 @@
 """``lutcore prove``: its options."""
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from lutcore.sw.base.options import JOBS, Jobs, Scheduler
 
 __all__ = ["prove"]
 
@@ -17,15 +18,8 @@ def prove(
             metavar="NAME", help="Only this unit, or this property; may be repeated. See --list."
         ),
     ] = None,
-    jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, metavar="J", help="Proofs side by side.")
-    ] = os.cpu_count() or 1,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS", help="Prove on the workers of this Dask scheduler instead."
-        ),
-    ] = None,
+    jobs: Jobs = JOBS,
+    scheduler: Scheduler = None,
     listing: Annotated[bool, typer.Option("--list", help="List the properties and end.")] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Only the few that `make test` runs.")

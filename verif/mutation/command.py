@@ -1,10 +1,11 @@
 """``lutcore mutate``: its options."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from lutcore.sw.base.options import JOBS, Jobs, Scheduler
 
 __all__ = ["QUICK", "mutate"]
 
@@ -38,15 +39,8 @@ def mutate(
         bool,
         typer.Option("--quick", help="20 faults instead of --count: an answer within minutes."),
     ] = False,
-    jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, metavar="J", help="Faults side by side.")
-    ] = os.cpu_count() or 1,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS", help="Judge on the workers of this Dask scheduler instead."
-        ),
-    ] = None,
+    jobs: Jobs = JOBS,
+    scheduler: Scheduler = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Judge again what an earlier run has judged.")
     ] = False,

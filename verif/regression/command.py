@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from lutcore.sw.base.options import JOBS, Jobs, Scheduler
+
 __all__ = ["verify"]
 
 
@@ -39,13 +41,8 @@ def verify(
     effort: Annotated[
         int, typer.Option(metavar="N", min=1, help="How much stimulus, 1 is little.")
     ] = 1,
-    jobs: Annotated[
-        int | None, typer.Option(metavar="J", min=1, help="Processes. Default: one per core.")
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="Run on the workers of this Dask scheduler instead."),
-    ] = None,
+    jobs: Jobs = JOBS,
+    scheduler: Scheduler = None,
     rtl: Annotated[
         Path | None,
         typer.Option(metavar="FILE.v", help="Test this Verilog instead of the generated core."),

@@ -1,6 +1,5 @@
 """From what the user asked for to jobs, and from their verdicts to an exit status."""
 
-import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from lutcore.sw.base.errors import LutcoreError
 from lutcore.sw.base.executor import Runner, runner
 from lutcore.sw.base.files import OutputError
+from lutcore.sw.base.options import JOBS
 from lutcore.sw.base.progress import progress
 from lutcore.verif.core.wrapper import read_core
 from lutcore.verif.kit.bench import Bench
@@ -40,7 +40,7 @@ class Request:
     units: tuple[str, ...] = ()
     test: str | None = None
     effort: int = 1
-    jobs: int | None = None
+    jobs: int = JOBS
     scheduler: str | None = None
     rtl: Path | None = None
     waves: bool = False
@@ -69,7 +69,7 @@ def verify_request(request: Request) -> int:
     jobs = _plan(request)
     _check_simulators(jobs)
     _remove_old(request.output, jobs)
-    results = _run(jobs, runner(request.jobs or os.cpu_count() or 1, request.scheduler))
+    results = _run(jobs, runner(request.jobs, request.scheduler))
     counted = hits(job.folder for job in jobs)
     # One configuration cannot reach what needs another: holes are for the full regression.
     missing = holes(counted, _complete_benches(results)) if request.full else []
