@@ -25,6 +25,7 @@ LAYERS = (
     ("sw.models", "sw.program"),
     ("sim.machine", "sim.rtl"),
     ("sim",),
+    ("sim.devices",),
     ("sim.cycles",),
     ("sw.app",),
     ("fpga", "sw", "verif"),
@@ -138,7 +139,7 @@ def test_every_package_says_what_lives_in_it() -> None:
         ("hw.memory.dma", "hw.control.fetch"),
         ("sw.program.pack", "sim.golden"),
         ("sw.program.pack", "hw.memory.dma"),
-        ("sim.driver", "sw.app.report"),
+        ("sim.devices.driver", "sw.app.report"),
         ("sw.app.demo", "verif.kit.env"),
     ],
 )

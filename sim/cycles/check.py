@@ -17,7 +17,8 @@ from rich.table import Table
 
 from lutcore.hw.contract.config import ConfigError, CoreConfig, ceil_div, ceil_pow2
 from lutcore.sim.cycles.model import CycleEstimate, LayerShape, estimate_cycles
-from lutcore.sim.driver import Counters, run_on_rtl
+from lutcore.sim.devices.choice import run_on
+from lutcore.sim.devices.registers import Counters
 from lutcore.sw.layers.layer import QuantLayer
 from lutcore.sw.program.compile import compile_layer
 
@@ -170,7 +171,9 @@ def measure(point: Point) -> Counters:
     program = compile_layer(layer_of(point.shape), point.config, point.rows)
     q = np.ones((point.rows, point.shape.k), point.config.activation)
     scale = np.ones(point.rows, np.float32)
-    return run_on_rtl(program, q, scale, latency=point.latency).counters
+    counters = run_on("rtl", program, q, scale, latency=point.latency).counters
+    assert counters is not None, "the RTL counts"
+    return counters
 
 
 def core_text(config: CoreConfig) -> str:

@@ -16,11 +16,9 @@ from lutcore.hw.contract.csr import Region
 from lutcore.hw.contract.isa import INSTRUCTION_BITS, PROGRAM_MAX, Cause
 from lutcore.sim.machine.base import Counts, Fault, Order, Outcome
 from lutcore.sim.machine.numbers import Contents, NumberFlow
-from lutcore.sw.program.memory import MemoryMap, load, read_y
-from lutcore.sw.program.program import Program
 from lutcore.sw.program.rules import check, region_problem
 
-__all__ = ["Iss", "IssCounts", "IssResult", "run_program"]
+__all__ = ["Iss", "IssCounts", "IssResult"]
 
 IssCounts = Counts
 
@@ -170,38 +168,3 @@ def _result(outcome: Outcome, counts: IssCounts, length: int) -> IssResult:
     first = outcome.faults[0]
     faults = frozenset((fault.cause, fault.instruction) for fault in outcome.faults)
     return IssResult(first.cause, first.instruction, counts, first.message, faults, **rest)
-
-
-def run_program(program: Program, q: np.ndarray, row_scale: np.ndarray) -> np.ndarray:
-    """Run a program on activations.
-
-    Parameters
-    ----------
-    program
-        From the compiler or a file.
-    q
-        int8 or int16 [rows, K].
-    row_scale
-        float32 [rows].
-
-    Returns
-    -------
-    ndarray
-        float32 [rows, N].
-
-    Raises
-    ------
-    RuntimeError
-        If the core stops with an error, which no compiled program makes it do.
-    """
-    layout = MemoryMap.for_program(program)
-    memory = layout.allocate()
-    load(memory, layout, program, program.pack_x(q, row_scale))
-    core = Iss(program.config, memory, layout.regions)
-    result = core.run(len(program.instructions), program.fingerprint)
-    if result.cause != Cause.NONE:
-        raise RuntimeError(
-            f"Program {program.name!r} stopped with {result.cause.name} at instruction "
-            f"{result.instruction}: {result.message}"
-        )
-    return read_y(memory, layout, program)

@@ -4,7 +4,7 @@ import io
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -320,17 +320,13 @@ def run(
     from lutcore.sw.program.program import Program
 
     program = Program.load(file)
-    activations = _load_array(x)
-    # The RTL shows its own progress: it has several parts.
-    waiting = nullcontext() if on is Backend.RTL else _status(f"Running {program.name} on {on}")
-    with waiting:
-        result = execute(
-            program,
-            activations,
-            on.value,
-            memory_latency=memory_latency,
-            memory_bandwidth=memory_bandwidth,
-        )
+    result = execute(
+        program,
+        _load_array(x),
+        on.value,
+        memory_latency=memory_latency,
+        memory_bandwidth=memory_bandwidth,
+    )
     buffer = io.BytesIO()
     np.save(buffer, result.y)
     write_file(y, buffer.getvalue())

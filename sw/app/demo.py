@@ -19,11 +19,9 @@ from rich.table import Table
 
 from lutcore.hw.contract.config import ConfigError, CoreConfig, load_config
 from lutcore.hw.export import describe
-from lutcore.sim.driver import RtlRun, run_on_iss, run_on_rtl
 from lutcore.sim.golden import golden, reference
 from lutcore.sim.rtl.verilog import verilog_of
-from lutcore.sw.app.execute import quantise_for
-from lutcore.sw.app.report import build_report
+from lutcore.sw.app.execute import Result, quantise_for, run
 from lutcore.sw.app.timeline import Run, TimelinePage, UnitTrace, ascii_timeline, write
 from lutcore.sw.base.errors import LutcoreError
 from lutcore.sw.base.files import OutputError, write_file
@@ -90,7 +88,7 @@ class Case:
     name: str
     title: str
     program: Program
-    run: RtlRun
+    run: Result
     report: dict[str, Any]
 
     @property
@@ -145,19 +143,17 @@ def measure(name: str, title: str, layer: QuantLayer, x: np.ndarray, config: Cor
     program = compile_layer(layer, config, len(x))
     q, scale = quantise_for(program, x)
     expected = golden(layer, q, scale)
-    iss = run_on_iss(program, q, scale)
-    run = run_on_rtl(program, q, scale, latency=MEMORY_LATENCY, trace=True)
+    iss = run(program, x, on="iss")
+    rtl = run(program, x, on="rtl", memory_latency=MEMORY_LATENCY, trace=True)
     exact = reference(layer, q, scale)
     ideal = x.astype(np.float64) @ layer.dequantise().T
-    report = build_report(
-        program, "rtl", run, memory_latency=MEMORY_LATENCY, memory_bandwidth=1.0
-    ) | {
-        "rtl_equals_iss": _same_bits(run.y, iss),
-        "rtl_equals_golden": _same_bits(run.y, expected),
-        "error_rounding": float(np.abs(run.y - exact).max() / np.abs(exact).max()),
-        "error_total": float(np.sqrt(np.mean((run.y - ideal) ** 2) / np.mean(ideal**2))),
+    report = rtl.report | {
+        "rtl_equals_iss": _same_bits(rtl.y, iss.y),
+        "rtl_equals_golden": _same_bits(rtl.y, expected),
+        "error_rounding": float(np.abs(rtl.y - exact).max() / np.abs(exact).max()),
+        "error_total": float(np.sqrt(np.mean((rtl.y - ideal) ** 2) / np.mean(ideal**2))),
     }
-    return Case(name, title, program, run, report)
+    return Case(name, title, program, rtl, report)
 
 
 def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
@@ -185,7 +181,7 @@ def _facts(case: Case) -> list[tuple[str, str]]:
 
 def _timeline(case: Case) -> Run:
     units = [UnitTrace(name, *changes) for name, changes in case.run.trace.items()]
-    return Run(case.title, case.run.cycles, units, _facts(case))
+    return Run(case.title, case.report["cycles"], units, _facts(case))
 
 
 def _write_all(folder: Path, workload: Workload, cases: Sequence[Case], name: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Run a compiled layer on activations: golden model, instruction-set simulator or RTL."""
+"""Run a compiled layer on activations, and count what it cost."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,17 +6,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lutcore.sim.driver import run_on_iss, run_on_rtl
-from lutcore.sim.golden import golden
+from lutcore.sim.devices.choice import run_on
 from lutcore.sw.app.report import build_report
 from lutcore.sw.base.errors import ActivationError, LutcoreError
 from lutcore.sw.layers.activations import quantise
 from lutcore.sw.program.program import Program
-from lutcore.sw.program.unpack import unpack_layer
 
-__all__ = ["BACKENDS", "Result", "quantise_for", "run"]
-
-BACKENDS = ("golden", "iss", "rtl")
+__all__ = ["Result", "quantise_for", "run"]
 
 
 @dataclass(frozen=True)
@@ -26,11 +22,11 @@ class Result:
     Attributes
     ----------
     y
-        float32 [rows, N]; the same bits on every backend.
+        float32 [rows, N]; the same bits on every device.
     report
         Figures, as `build_report` counts them.
     trace
-        States of the units by name, as in `RtlRun`; empty unless asked for.
+        States of the units by name, as in `Device.trace`; empty unless asked for.
     """
 
     y: np.ndarray
@@ -69,13 +65,10 @@ def run(
     LutcoreError
         If x does not fit the program, or the core stops with an error.
     """
-    if on not in BACKENDS:
-        raise LutcoreError(f"a program runs on {', '.join(BACKENDS)}, not on {on!r}")
     q, scale = quantise_for(program, x)
-    if on == "golden":
-        return Result(golden(unpack_layer(program), q, scale), build_report(program, on))
-    if on == "iss":
-        return Result(run_on_iss(program, q, scale), build_report(program, on))
+    if on != "rtl":
+        done = run_on(on, program, q, scale)
+        return Result(done.y, build_report(program, on, done))
     if memory_latency < 1:
         raise LutcoreError(f"the memory's latency must be at least 1 cycle, not {memory_latency}")
     if not 0 < memory_bandwidth <= 1:
@@ -83,8 +76,8 @@ def run(
             f"the memory's bandwidth must be above 0 and at most 1 beat per cycle, "
             f"not {memory_bandwidth}"
         )
-    done = run_on_rtl(
-        program, q, scale, latency=memory_latency, bandwidth=memory_bandwidth, trace=trace
+    done = run_on(
+        on, program, q, scale, latency=memory_latency, bandwidth=memory_bandwidth, trace=trace
     )
     report = build_report(
         program, on, done, memory_latency=memory_latency, memory_bandwidth=memory_bandwidth

@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.table import Table
 
 from lutcore.hw.contract.config import PRESETS, CoreConfig, ceil_div
-from lutcore.sim.driver import run_on_rtl
 from lutcore.sim.golden import golden
 from lutcore.sw.app.execute import quantise_for, run
 from lutcore.sw.layers.layer import QuantLayer
@@ -91,10 +90,9 @@ def _speed() -> None:
     layer, config = generated_layer(case), core_for(case)
     program = compile_layer(layer, config, case.rows)
     q = np.random.default_rng(1).integers(-128, 128, (case.rows, case.k)).astype(np.int8)
-    scale = np.ones(case.rows, np.float32)
-    run_on_rtl(program, q, scale)  # loads the model
+    run(program, q, on="rtl")  # loads the model
     started = time.perf_counter()
-    cycles = run_on_rtl(program, q, scale).cycles
+    cycles = run(program, q, on="rtl").report["cycles"]
     seconds = time.perf_counter() - started
     Console().print(
         f"{cycles:,} cycles in {seconds:.2f} s: {cycles / seconds:,.0f} cycles/s, "

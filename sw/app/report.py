@@ -6,7 +6,8 @@ scaling included.
 
 from typing import Any
 
-from lutcore.sim.driver import Counters, RtlRun
+from lutcore.sim.devices.driver import Run
+from lutcore.sim.devices.registers import Counters
 from lutcore.sw.program.program import Program
 
 __all__ = ["bound", "build_report", "busy_shares", "useful_bytes"]
@@ -56,7 +57,7 @@ def bound(counters: Counters, memory_bandwidth: float = 1.0) -> str:
 def build_report(
     program: Program,
     on: str,
-    run: RtlRun | None = None,
+    run: Run,
     *,
     memory_latency: int | None = None,
     memory_bandwidth: float | None = None,
@@ -69,9 +70,8 @@ def build_report(
         What ran.
     on : str
         Where: ``golden``, ``iss`` or ``rtl``.
-    run : RtlRun or None
-        Counters, where there are any. Without them, cycles and all that follows from them, and
-        the bytes moved, are None.
+    run : Run
+        Counters, where there are any. Without them, cycles and all that follows from them are None.
     memory_latency, memory_bandwidth
         Of the memory that the RTL ran against.
 
@@ -83,7 +83,7 @@ def build_report(
         ``kind`` is ``ternary`` both count ternary weights: rows * N * K, and three for each table
         that a lane looks up. ``bus_share`` is ``useful_bytes / (cycles * bus_bytes_per_cycle)``.
     """
-    counters = run.counters if run else None
+    counters = run.counters
     useful = useful_bytes(program)
     report: dict[str, Any] = {
         "layer": program.name,
@@ -103,23 +103,21 @@ def build_report(
         "useful_macs": program.macs,
         "utilisation": None,
         "useful_bytes": useful,
-        "bytes_read": None,
-        "bytes_written": None,
+        "bytes_read": run.bytes_read,
+        "bytes_written": run.bytes_written,
         "bus_bytes_per_cycle": program.config.beat_bytes,
         "bus_share": None,
         "bound": None,
         "busy_shares": None,
         "counters": None,
     }
-    if run is None or counters is None:
+    if counters is None:
         return report
     cycles, bandwidth = counters.cycles, memory_bandwidth or 1.0
     shares = busy_shares(counters, bandwidth)
     report |= {
         "cycles": cycles,
         "utilisation": program.macs / (cycles * program.peak),
-        "bytes_read": run.bytes_read,
-        "bytes_written": run.bytes_written,
         "bus_share": useful / (cycles * program.config.beat_bytes),
         "bound": bound(counters, bandwidth),
         "busy_shares": {name: round(share, 6) for name, share in shares.items()},

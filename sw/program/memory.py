@@ -8,7 +8,7 @@ from lutcore.hw.contract.config import ceil_div
 from lutcore.hw.contract.csr import Region
 from lutcore.sw.program.program import Program
 
-__all__ = ["ALIGNMENT", "MemoryMap", "load", "read_y"]
+__all__ = ["ALIGNMENT", "MemoryMap", "contents", "load"]
 
 #: Regions start at, and are padded to, multiples of this many bytes.
 ALIGNMENT = 64
@@ -55,18 +55,17 @@ class MemoryMap:
         return np.zeros(self.size, np.uint8)
 
 
+def contents(program: Program, x_image: bytes) -> dict[Region, bytes]:
+    """What the host puts into each region before a start."""
+    return {
+        Region.PROGRAM: program.instruction_bytes,
+        Region.WEIGHTS: program.image,
+        Region.ACTIVATIONS: x_image,
+    }
+
+
 def load(memory: np.ndarray, layout: MemoryMap, program: Program, x_image: bytes) -> None:
-    """Put a program, its weights and its activations into memory."""
-    for region, content in (
-        (Region.PROGRAM, program.instruction_bytes),
-        (Region.WEIGHTS, program.image),
-        (Region.ACTIVATIONS, x_image),
-    ):
+    """Put a program, its weights and its activations into memory, uint8 from address 0."""
+    for region, content in contents(program, x_image).items():
         base, _ = layout.regions[region]
         memory[base : base + len(content)] = np.frombuffer(content, np.uint8)
-
-
-def read_y(memory: np.ndarray, layout: MemoryMap, program: Program) -> np.ndarray:
-    """The results float32 [rows, N] in memory."""
-    base, _ = layout.regions[Region.RESULTS]
-    return program.unpack_y(memory[base : base + program.y_bytes])

@@ -1,20 +1,21 @@
-"""The layer inside a program, recovered from its weight image.
+"""The layer inside a program and its activations, recovered from their images.
 
 What the golden model needs to judge a program file for which the checkpoint is not at hand. The
-image's layout is read from ``docs/architecture.md`` anew; nothing here is shared with the packer.
+images' layouts are read from ``docs/architecture.md`` anew; nothing here is shared with the packer.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
+from lutcore.hw.contract.float32 import row_scale_decode
 from lutcore.hw.contract.isa import Opcode, decode
 from lutcore.hw.contract.ternary import INDEX_BITS, triples
-from lutcore.sw.base.errors import LayerError
+from lutcore.sw.base.errors import ActivationError, LayerError
 from lutcore.sw.layers.layer import QuantLayer
 from lutcore.sw.program.program import Program
 
-__all__ = ["unpack_layer"]
+__all__ = ["unpack_activations", "unpack_layer"]
 
 
 class _Image:
@@ -106,6 +107,57 @@ def unpack_layer(program: Program) -> QuantLayer:
         bias=bias[: program.n] if program.bias else None,
         checkpoint_bytes=program.checkpoint_bytes,
     )
+
+
+def unpack_activations(program: Program, image: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Decode the activation image of a program.
+
+    Parameters
+    ----------
+    program : Program
+        Tells the layout.
+    image : bytes
+        `Program.x_bytes` of them.
+
+    Returns
+    -------
+    q : ndarray
+        int8 or int16 [rows, K].
+    row_scale : ndarray
+        float32 [rows].
+
+    Raises
+    ------
+    ActivationError
+        If a row's scale is not the code of a float32 number.
+    """
+    form, tiling = program.tiling.format, program.tiling
+    config = form.config
+    row_tiles, size = program.row_tiles, config.activation_bits // 8
+    tiles = np.frombuffer(image, np.uint8).reshape(row_tiles, -1)
+    codes = np.ascontiguousarray(tiles[:, : 4 * config.rows]).view("<u4")
+    try:
+        scale = row_scale_decode(codes.reshape(-1)[: program.rows])
+    except ValueError as error:
+        raise ActivationError(f"Activations of {program.name!r}: {error}") from None
+
+    q = np.zeros((row_tiles, config.rows, form.columns(tiling.places)), config.activation)
+    width, used = config.x_word_bits // 8, config.rows * config.depth * size
+    position = 0
+    for start, stop in tiling.k_blocks():
+        at = position + config.x_header_words * width
+        for place, places in _steps(start, stop, form.group_size, config.step):
+            step = tiles[:, at : at + form.table_columns * width]
+            at += form.table_columns * width
+            words = step.reshape(row_tiles, form.table_columns, width)[:, :, :used]
+            values = np.ascontiguousarray(words).view(f"<i{size}")
+            values = values.reshape(row_tiles, form.table_columns, config.rows, config.depth)
+            values = values.transpose(0, 2, 3, 1).reshape(row_tiles, config.rows, -1)
+            first, count = form.columns(place), form.columns(places)
+            q[:, :, first : first + count] = values[:, :, :count]
+        position += -(-(at - position) // config.x_memory_bytes) * config.x_memory_bytes
+    q = q.reshape(row_tiles * config.rows, -1)[: program.rows]
+    return q[:, tiling.padded_columns()], scale
 
 
 def _exponent(program: Program) -> int:

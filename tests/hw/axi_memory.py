@@ -2,21 +2,20 @@
 
 import random
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from amaranth.sim import Simulator
 
 from lutcore.hw.contract.config import CoreConfig
-from lutcore.hw.contract.csr import CSRS, Control, Region, Status
-from lutcore.hw.contract.isa import Cause
+from lutcore.hw.contract.csr import CSRS, Region
 from lutcore.hw.core import Core
+from lutcore.sim.devices.registers import START, CoreState, Setup
 from lutcore.sw.program.memory import MemoryMap, load
 from lutcore.sw.program.program import Program
 
-__all__ = ["AxiMemory", "CoreBench", "Outcome"]
+__all__ = ["AxiMemory", "CoreBench"]
 
 OKAY, SLVERR = 0, 2
 #: Where the regions begin; what lies before and behind them must never be touched.
@@ -137,20 +136,6 @@ class AxiMemory:
                 self.content[address + byte] = word >> 8 * byte & 0xFF
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What the registers say after a program has ended or stopped."""
-
-    status: frozenset[Status]
-    cause: Cause
-    instruction: int
-    cycles: int
-
-    @property
-    def good(self) -> bool:
-        return self.status == {Status.DONE} and self.cause == Cause.NONE
-
-
 class CoreBench:
     """A core, elaborated once, on which program after program runs.
 
@@ -218,31 +203,13 @@ class CoreBench:
 
     # Host ------------------------------------------------------------------------------------
 
-    def start(
-        self,
-        *,
-        length: int | None = None,
-        sizes: Mapping[Region, int] | None = None,
-        bases: Mapping[Region, int] | None = None,
-        expect: int | None = None,
-        budget: int = 0,
-    ) -> None:
-        """Set the registers and start; what is not given is as the program placed needs it."""
-        registers = {"IRQ": 1, "BUDGET_LO": budget, "BUDGET_HI": 0}
-        for region, (base, size) in self.layout.regions.items():
-            base = (bases or {}).get(region, base)
-            registers[f"{region.name}_BASE_LO"] = base & 0xFFFF_FFFF
-            registers[f"{region.name}_BASE_HI"] = base >> 32
-            registers[f"{region.name}_SIZE"] = (sizes or {}).get(region, size)
-        expect = self.config.fingerprint if expect is None else expect
-        registers["EXPECT_LO"] = expect & 0xFFFF_FFFF
-        registers["EXPECT_HI"] = expect >> 32
-        registers["PROGRAM_LENGTH"] = len(self.program.instructions) if length is None else length
-        registers["CONTROL"] = 1 << Control.START | 1 << Control.IRQ_ENABLE
-        for name, value in registers.items():
+    def start(self, **settings: Any) -> None:
+        """Set the registers and start; for the settings see `Setup.of`."""
+        for name, value in Setup.of(self.program, self.layout, **settings).registers().items():
             self.write(name, value)
+        self.write("CONTROL", START)
 
-    def wait(self, limit: int = 6000) -> Outcome:
+    def wait(self, limit: int = 6000) -> CoreState:
         """Wait for the interrupt; read and acknowledge what it says."""
 
         async def job(ctx):
@@ -256,20 +223,14 @@ class CoreBench:
         self.write("IRQ", 1)
         return self.outcome()
 
-    def run(self, **settings: Any) -> Outcome:
+    def run(self, **settings: Any) -> CoreState:
         """Start and wait."""
         self.start(**settings)
         return self.wait()
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> CoreState:
         """STATUS and CYCLES."""
-        status = self.read("STATUS")
-        return Outcome(
-            status=frozenset(bit for bit in Status if status >> bit & 1),
-            cause=Cause(status >> 8 & 0xFF),
-            instruction=status >> 16,
-            cycles=self.read("CYCLES_LO"),
-        )
+        return CoreState(self.read("STATUS"), self.read("CYCLES_LO"))
 
     def ticks(self, cycles: int) -> None:
         """Let cycles pass."""

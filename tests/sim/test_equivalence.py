@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, assume, given, note, settings
 from hypothesis import strategies as st
 
 from lutcore.hw.contract.config import CoreConfig
-from lutcore.sim.driver import run_on_iss, run_on_rtl
+from lutcore.sim.devices.choice import run_on
 from lutcore.sim.golden import golden
 from lutcore.sw.program.compile import compile_layer
 from lutcore.verif.kit.strategies import activations, configs, layers
@@ -45,7 +45,7 @@ def test_drawn_cores(data: st.DataObject) -> None:
     program = compile_layer(layer, config, len(q))
     note(f"{config}; {program.tiling}")
     expected = golden(layer, q, scale)
-    assert_same(run_on_iss(program, q, scale), expected, "the ISS")
+    assert_same(run_on("iss", program, q, scale).y, expected, "the ISS")
     pace = data.draw(st.sampled_from([1.0, 0.5]))
     bench = CoreBench(config, latency=data.draw(st.sampled_from([1, 12])), pace=pace)
     bench.place(program, q, scale)
@@ -76,8 +76,9 @@ def test_fixed_cores(config: CoreConfig) -> None:
         program = compile_layer(layer, config, len(q))
         note(f"{config}; {program.tiling}")
         expected = golden(layer, q, scale)
-        assert_same(run_on_iss(program, q, scale), expected, "the ISS")
-        run = run_on_rtl(
+        assert_same(run_on("iss", program, q, scale).y, expected, "the ISS")
+        run = run_on(
+            "rtl",
             program,
             q,
             scale,

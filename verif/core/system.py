@@ -2,8 +2,7 @@
 
 import logging
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import cocotb
@@ -12,51 +11,20 @@ from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiResp
 
 from lutcore.hw.contract.config import CoreConfig
-from lutcore.hw.contract.csr import CSRS, Control, Region, Status
-from lutcore.hw.contract.isa import Cause, words_to_bytes
-from lutcore.sw.program.memory import MemoryMap
+from lutcore.hw.contract.csr import CSRS, Control, Region
+from lutcore.hw.contract.isa import words_to_bytes
+from lutcore.sim.devices.registers import RESET, START, CoreState, Setup
+from lutcore.sw.program.memory import MemoryMap, contents
 from lutcore.sw.program.program import Program
 from lutcore.verif.core.axi_monitor import AxiMonitor
 from lutcore.verif.core.memory import BenchMemory, ReadPort, WritePort
 from lutcore.verif.kit import env
 from lutcore.verif.kit.stalls import Stalls
 
-__all__ = ["CoreBench", "CoreState", "random_layout"]
+__all__ = ["CoreBench", "random_layout"]
 
 #: Bytes around every region that must never be touched.
 GUARD = 256
-
-
-@dataclass(frozen=True)
-class CoreState:
-    """What the registers say.
-
-    Attributes
-    ----------
-    status
-        The bits of STATUS that are set.
-    cause, instruction
-        Of a stop.
-    cycles
-        From start to done.
-    """
-
-    status: frozenset[Status]
-    cause: Cause
-    instruction: int
-    cycles: int
-
-    @property
-    def good(self) -> bool:
-        """The program has ended without an error."""
-        return self.status == {Status.DONE} and self.cause == Cause.NONE
-
-    def __str__(self) -> str:
-        bits = ", ".join(sorted(bit.name for bit in self.status)) or "no status bits"
-        return (
-            f"{bits}, cause {self.cause.name}, instruction {self.instruction}, after "
-            f"{self.cycles} cycles"
-        )
 
 
 def random_layout(program: Program, source: random.Random) -> MemoryMap:
@@ -151,11 +119,7 @@ class CoreBench:
         self.memory = BenchMemory(first, last - first)
         self.memory.fill(self.numbers)
         self.program = program
-        for region, content in (
-            (Region.PROGRAM, program.instruction_bytes),
-            (Region.WEIGHTS, program.image),
-            (Region.ACTIVATIONS, program.pack_x(q, row_scale)),
-        ):
+        for region, content in contents(program, program.pack_x(q, row_scale)).items():
             self.memory.put(self.base(region), content)
 
     def base(self, region: Region) -> int:
@@ -228,36 +192,17 @@ class CoreBench:
         high = cocotb.start_soon(self.read_register(f"{name}_HI"))
         return await low | await high << 32
 
-    async def start(
-        self,
-        *,
-        length: int | None = None,
-        sizes: Mapping[Region, int] | None = None,
-        bases: Mapping[Region, int] | None = None,
-        expect: int | None = None,
-        budget: int = 0,
-        interrupt: bool = True,
-    ) -> None:
-        """Set the registers and start; what is not given is as the program placed needs it."""
-        expect = self.config.fingerprint if expect is None else expect
-        wide = {"BUDGET": budget, "EXPECT": expect}
-        registers = {
-            "IRQ": 1,
-            "PROGRAM_LENGTH": len(self.program.instructions) if length is None else length,
-        }
-        for region, (base, size) in self.layout.regions.items():
-            wide[f"{region.name}_BASE"] = (bases or {}).get(region, base)
-            registers[f"{region.name}_SIZE"] = (sizes or {}).get(region, size)
-        for name, value in wide.items():
-            registers |= {f"{name}_LO": value & 0xFFFF_FFFF, f"{name}_HI": value >> 32}
+    async def start(self, *, interrupt: bool = True, **settings: Any) -> None:
+        """Set the registers and start; for the settings see `Setup.of`."""
+        setup = Setup.of(self.program, self.layout, **settings)
         # All at once: the host's queues keep their order, and the registers see no gap.
         writes = [
-            cocotb.start_soon(self.write_register(name, value)) for name, value in registers.items()
+            cocotb.start_soon(self.write_register(name, value))
+            for name, value in setup.registers().items()
         ]
         for write in writes:
             await write
-        enable = 1 << Control.IRQ_ENABLE if interrupt else 0
-        await self.write_register("CONTROL", 1 << Control.START | enable)
+        await self.write_register("CONTROL", START if interrupt else 1 << Control.START)
 
     async def wait(self, limit: int = 200_000) -> CoreState:
         """Wait for the interrupt; acknowledge it, and read what the registers say."""
@@ -304,13 +249,7 @@ class CoreBench:
 
     async def state(self) -> CoreState:
         """STATUS and CYCLES."""
-        status = await self.read_register("STATUS")
-        state = CoreState(
-            status=frozenset(bit for bit in Status if status >> bit & 1),
-            cause=Cause(status >> 8 & 0xFF),
-            instruction=status >> 16,
-            cycles=await self.read_wide("CYCLES"),
-        )
+        state = CoreState(await self.read_register("STATUS"), await self.read_wide("CYCLES"))
         env.cover("cause", state.cause.name)
         return state
 
@@ -322,7 +261,7 @@ class CoreBench:
 
     async def soft_reset(self) -> None:
         """Ask for a reset by CONTROL; the core drains first, see :meth:`wait`."""
-        await self.write_register("CONTROL", 1 << Control.RESET | 1 << Control.IRQ_ENABLE)
+        await self.write_register("CONTROL", RESET)
 
     async def ticks(self, cycles: int) -> None:
         """Let cycles pass."""

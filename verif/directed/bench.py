@@ -8,7 +8,7 @@ import random
 import time
 from pathlib import Path
 
-from lutcore.sim.driver import model_of
+from lutcore.sim.devices.rtl import model_of
 from lutcore.sim.rtl.simulator import CsrError, RtlProtocolError
 from lutcore.sw.base.errors import LutcoreError
 from lutcore.verif.directed import far as directed_far

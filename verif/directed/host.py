@@ -7,26 +7,26 @@ from typing import Any
 import numpy as np
 
 from lutcore.hw.contract.config import ceil_div
-from lutcore.hw.contract.csr import COUNTER_UNITS, CSRS, Control, Region, Status
+from lutcore.hw.contract.csr import COUNTER_UNITS, CSRS, Region, Status
 from lutcore.hw.contract.isa import INSTRUCTION_BITS, Cause
 from lutcore.hw.control.csr_file import EXTRA_COUNTERS
 from lutcore.hw.util import State
-from lutcore.sim.rtl.simulator import CsrError, RtlModel, RtlSim
+from lutcore.sim.devices.driver import Driver
+from lutcore.sim.devices.registers import RESET, START, CoreState, Setup
+from lutcore.sim.devices.rtl import RtlDevice
+from lutcore.sim.rtl.simulator import CsrError, RtlModel
 from lutcore.verif.directed.jobs import GUARD, Job
 
-__all__ = ["RESET", "Host", "Killed", "Record", "Silence"]
+__all__ = ["Host", "Killed", "Record", "Silence"]
 
-#: Cycles that a run may take where no record tells how many it takes.
+#: Cycles to wait for the interrupt of a core that has no record.
 _LONGEST = 5_000_000
-#: Cycles more or less that say nothing.
+#: Difference in cycles that `about` allows for counts near 0.
 _NEAR = 16
-#: Cycles beyond those of the record, and how many times the record.
+#: With a record, a wait may take `_FACTOR` times the recorded cycles and `_GRACE` more.
 _GRACE, _FACTOR = 4_000, 3
 
 _SLVERR = 2
-_START = 1 << Control.START | 1 << Control.IRQ_ENABLE
-#: Value of CONTROL that stops a program.
-RESET = 1 << Control.RESET | 1 << Control.IRQ_ENABLE
 
 
 class Killed(AssertionError):
@@ -39,8 +39,16 @@ class Silence(Killed):
 
 @dataclass
 class Record:
-    """What the unmutated core did: durations of waits, and what is the same in every correct core
-    of this timing.
+    """What the core without faults did, in the order in which the scenario asked.
+
+    Attributes
+    ----------
+    waits
+        Cycles of each wait for an interrupt.
+    facts
+        What every correct core of the same timing gives again, exactly or nearly.
+    timing
+        Cycles that a correct core may also spend otherwise.
     """
 
     waits: list[int] = field(default_factory=list)
@@ -48,7 +56,7 @@ class Record:
     timing: list[int] = field(default_factory=list)
 
 
-class Host:
+class Host(Driver):
     """One core with its memory, and program after program on it.
 
     Parameters
@@ -70,17 +78,20 @@ class Host:
         learning: bool,
         **simulator: Any,
     ) -> None:
+        device = RtlDevice(model, memory, trace=True, **simulator)
+        super().__init__(device)
+        self.sim = device.sim
         self.memory, self.record, self.learning = memory, record, learning
         self._bus_width = model.bus_width
-        self.sim = RtlSim(model, memory, trace=True, **simulator)
-        # Cycles from the write that starts to the first one that counts, and from the last one to
-        # the interrupt of a program that ends well; once there has been one.
-        self._lead: int | None = None
+        # Cycles that the clock counts and CYCLES does not, between the write that starts a program
+        # and the interrupt of one that ends well; None until one has.
+        self._uncounted: int | None = None
+        # Cycle of the job's interrupt; 0 while nobody has waited for it.
+        self._ended = 0
         self._waits = 0
         self._facts = 0
         self.timing: list[int] = []
         self.job: Job | None = None
-        self.sim.reset()
 
     # Observations ----------------------------------------------------------------------------
 
@@ -104,9 +115,7 @@ class Host:
         self.check(what, got, self.known(got))
 
     def about(self, what: str, got: int) -> None:
-        """Compare with what the core without faults did; an eighth more or less is a question of
-        time.
-        """
+        """Compare a count with the core without faults; it may be an eighth more or less."""
         expected = self.known(got)
         if abs(got - expected) > _NEAR + expected // 8:
             raise Killed(f"{what} is {got}, about {expected} expected")
@@ -119,7 +128,6 @@ class Host:
             self._waits += 1
         if not self.sim.run_until_irq(limit):
             raise Silence(f"no interrupt within {limit} cycles, waiting for {what}")
-        # Unless a program's end is not waited for, this is the cycle of it.
         self._ended = self.sim.cycle
         took = self._ended - before
         if self.learning:
@@ -129,16 +137,8 @@ class Host:
     # Registers -------------------------------------------------------------------------------
 
     def write(self, name: str, value: int, strobe: int = 0xF) -> None:
-        """Write a register."""
+        """Write those bytes of a register whose bit of `strobe` is set."""
         self.sim.write_csr(CSRS[name].offset, value, strobe)
-
-    def read(self, name: str) -> int:
-        """Read a register."""
-        return self.sim.read_csr(CSRS[name].offset)
-
-    def read_wide(self, name: str) -> int:
-        """Read a register of two words."""
-        return self.read(f"{name}_LO") | self.read(f"{name}_HI") << 32
 
     def expect_status(
         self,
@@ -147,14 +147,11 @@ class Host:
         instruction: int | None = 0,
     ) -> None:
         """Check STATUS; an instruction of None is compared with the core without faults."""
-        status = self.read("STATUS")
-        expected = sum(1 << bit for bit in bits) | cause << 8
+        found = CoreState(self.read("STATUS"))
         if instruction is None:
-            self.same("STATUS.INSTRUCTION", status >> 16)
-            status &= 0xFFFF
-        else:
-            expected |= instruction << 16
-        self.check("STATUS", _Status(status), _Status(expected))
+            instruction = found.instruction
+            self.same("STATUS.INSTRUCTION", instruction)
+        self.check("STATUS", found, CoreState.of(bits, cause, instruction))
 
     # Jobs ------------------------------------------------------------------------------------
 
@@ -174,35 +171,30 @@ class Host:
             base, _ = job.regions[region]
             self.memory[base - GUARD : base - GUARD + len(content)] = content
 
-    def set_up(self, job: Job, budget: int = 0) -> None:
+    def set_up_job(self, job: Job, budget: int = 0) -> None:
         """Write the registers of a job."""
-        values = {"PROGRAM_LENGTH": job.length}
+        regions = {}
         for region, (base, size) in job.regions.items():
             offset = job.offsets.get(region, 0)
-            values[f"{region.name}_BASE_LO"] = base - offset & 0xFFFF_FFFF
-            values[f"{region.name}_BASE_HI"] = base - offset >> 32
-            values[f"{region.name}_SIZE"] = size + offset + job.spare.get(region, 0)
-        for name, value in (("EXPECT", job.expect), ("BUDGET", budget)):
-            values[f"{name}_LO"], values[f"{name}_HI"] = value & 0xFFFF_FFFF, value >> 32
-        for name, value in values.items():
-            self.write(name, value)
+            regions[region] = base - offset, size + offset + job.spare.get(region, 0)
+        self.set_up(Setup(regions, job.length, job.expect, budget))
 
-    def start(self, job: Job, budget: int = 0) -> None:
+    def start_job(self, job: Job, budget: int = 0) -> None:
         """Place a job, set it up and start it."""
         self.place(job)
-        self.set_up(job, budget)
+        self.set_up_job(job, budget)
         self._begin()
 
     def _begin(self) -> None:
         """Start what is set up."""
         self._before = self.sim.stats
-        self.write("CONTROL", _START)
+        self.write("CONTROL", START)
         self._started = self.sim.cycle
         self._ended = 0
 
     def run_twice(self, job: Job) -> None:
-        """Run a job, and again as soon as it has ended, which leaves the units no time to rest."""
-        self.start(job)
+        """Run a job twice; the second start follows the interrupt of the first one at once."""
+        self.start_job(job)
         limit = self.wait(job.name) // 20 + 20
         self.place(job)
         self._begin()
@@ -213,8 +205,8 @@ class Host:
         self.finish(job)
 
     def abort_and_run(self, job: Job, after: int) -> None:
-        """Stop a job after some cycles, and start it again in the moment in which that is taken."""
-        self.start(job)
+        """Stop a job after some cycles, and start it again as soon as the core accepts that."""
+        self.start_job(job)
         self.sim.step(after)
         self.write("CONTROL", RESET)
         for _ in range(_LONGEST):
@@ -223,7 +215,7 @@ class Host:
             except CsrError:
                 continue
             break
-        # Not what was still under way before.
+        # Beats of the stopped run do not count.
         self._before = self.sim.stats
         self.acknowledge()
         self.wait(job.name)
@@ -237,8 +229,8 @@ class Host:
         self.check("IRQ after it was acknowledged", self.read("IRQ"), 0)
 
     def run(self, job: Job, budget: int = 0, *, counters: bool = False) -> None:
-        """Run a job from start to end, and check everything; those of the units if asked for."""
-        self.start(job, budget)
+        """Run a job from start to end, and check everything; the units' counters if asked for."""
+        self.start_job(job, budget)
         self.wait(job.name)
         self.finish(job, counters=counters)
 
@@ -268,24 +260,24 @@ class Host:
             if counters:
                 self.check_counters(ended)
         cycles = self.read_wide("CYCLES")
-        # The clock counts from the write that starts, in every core alike.
         if self._ended:
-            self.same("how CYCLES differs from the clock", self._ended - self._started - cycles)
+            uncounted = self._ended - self._started - cycles
+            self.same("how CYCLES differs from the clock", uncounted)
             if job.good:
-                self._lead = self._ended - self._started - cycles
-            elif counters and self._lead is not None:
-                # The interrupt comes only when the bus is silent, a while after the last cycle.
-                self.check_counters(self._started + self._lead + cycles)
+                self._uncounted = uncounted
+            elif counters and self._uncounted is not None:
+                # A stopped program's interrupt waits until the bus is silent, but its counters
+                # stand still from the stop on.
+                self.check_counters(self._started + self._uncounted + cycles)
         self.timing.append(cycles)
 
     def _expect_stop(self, job: Job) -> None:
         """One of the stops that a job can come to."""
         stop = job.cause, job.instruction
         if job.others:
-            status = self.read("STATUS")
-            seen = status >> 8 & 0xFF, status >> 16
-            self.same("STATUS of the stop", status)
-            stop = next((other for other in job.others if other == seen), stop)
+            seen = CoreState(self.read("STATUS"))
+            self.same("STATUS of the stop", seen.word)
+            stop = next((other for other in job.others if other == seen.stop), stop)
         self.expect_status([Status.ERROR], *stop)
 
     def check_refused(self, job: Job) -> None:
@@ -359,16 +351,6 @@ class Host:
                 )
 
 
-class _Status(int):
-    """STATUS, in words."""
-
-    def __str__(self) -> str:
-        names = [bit.name for bit in Status if self >> bit & 1]
-        cause = self >> 8 & 0xFF
-        known = Cause(cause).name if cause in set(Cause) else str(cause)
-        return f"{self:#010x} ({'+'.join(names) or 'idle'}, cause {known} at {self >> 16})"
-
-
 def _text(value: Any) -> str:
-    plain = isinstance(value, int) and not isinstance(value, bool | _Status)
+    plain = isinstance(value, int) and not isinstance(value, bool)
     return f"{value:#x}" if plain else str(value)

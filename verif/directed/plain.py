@@ -146,7 +146,7 @@ def _interrupt(bench: Bench) -> None:
     host = bench.host(latency=5)
     enable = 1 << Control.IRQ_ENABLE
     host.place(job)
-    host.set_up(job)
+    host.set_up_job(job)
     host.write("CONTROL", 1 << Control.START)
     host.check("CONTROL while interrupts are off", host.read("CONTROL"), 0)
     for _ in range(200):
@@ -179,7 +179,7 @@ def _busy(bench: Bench) -> None:
     """Registers while a program runs: refused, and without effect."""
     job = bench.jobs.layers("small", 2)[0]
     host = bench.host(latency=2000)
-    host.start(job)
+    host.start_job(job)
     host.sim.step(20)
     host.expect_status([Status.BUSY])
     writable = [csr.name for csr in CSRS.values() if csr.access == "rw" and csr.name != "CONTROL"]

@@ -8,9 +8,10 @@ from typing import Any
 
 import cocotb
 
-from lutcore.hw.contract.csr import CSRS, Control, Region, Status
+from lutcore.hw.contract.csr import CSRS, Region, Status
 from lutcore.hw.contract.isa import INSTRUCTION_BITS, Cause
 from lutcore.hw.control.supervisor import DEADLOCK_CYCLES, HUNG_CYCLES
+from lutcore.sim.devices.registers import START
 from lutcore.verif.faults.memory import CHANNELS, DECERR, SLVERR, Faults
 from lutcore.verif.faults.programs import BAD_PROGRAMS
 from lutcore.verif.faults.victim import FaultBench
@@ -43,7 +44,7 @@ async def bad_programs(dut: Any) -> None:
         instruction = 0
         # Where the regions lie is none of the model's business.
         if bad.cause != Cause.REGION:
-            model = bench.simulate(bad.sizes, **bad.start)
+            model = bench.simulate(sizes=bad.sizes, **bad.start)
             env.expect(f"{name}: cause of the model", model.cause.name, bad.cause.name)
             instruction = model.instruction
         state = await bench.run(sizes=bad.sizes, **bad.start)
@@ -191,8 +192,7 @@ async def register_errors(dut: Any) -> None:
             before = await bench.read_register(csr.name)
             await bench.write_register(csr.name, ~before & 0xFFFF_FFFF, SLVERR)
             env.expect(f"{csr.name} of a busy core", await bench.read_register(csr.name), before)
-    start = 1 << Control.START | 1 << Control.IRQ_ENABLE
-    await bench.write_register("CONTROL", start, SLVERR)
+    await bench.write_register("CONTROL", START, SLVERR)
     bench.read_port.resume()
     state = await bench.wait()
     env.expect("STATUS after refused writes", state.good, True)
@@ -295,7 +295,7 @@ async def late_answers(dut: Any) -> None:
 async def _check_refusal(bench: FaultBench) -> None:
     """A core that drains takes neither settings nor a start."""
     await bench.write_register("PROGRAM_LENGTH", 1, SLVERR)
-    await bench.write_register("CONTROL", 1 << Control.START | 1 << Control.IRQ_ENABLE, SLVERR)
+    await bench.write_register("CONTROL", START, SLVERR)
 
 
 # Silence ---------------------------------------------------------------------------------------

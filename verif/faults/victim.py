@@ -9,20 +9,21 @@ import numpy as np
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.hw.contract.csr import Region, Status
 from lutcore.hw.contract.isa import INSTRUCTION_BITS, Cause, Opcode
+from lutcore.sim.devices.registers import CoreState, Setup
 from lutcore.sim.golden import golden
 from lutcore.sim.machine.iss import Iss, IssResult
 from lutcore.sw.layers.layer import QuantLayer
 from lutcore.sw.program.compile import compile_layer
 from lutcore.sw.program.memory import MemoryMap
 from lutcore.sw.program.program import Program
-from lutcore.verif.core.system import CoreBench, CoreState
+from lutcore.verif.core.system import CoreBench
 from lutcore.verif.faults.memory import FaultReadPort, Faults, FaultWritePort
 from lutcore.verif.faults.programs import find
 from lutcore.verif.kit import env
 from lutcore.verif.kit.layers import Case, draw_case
 from lutcore.verif.kit.stalls import Stalls
 from lutcore.verif.programs.case import Case as ProgramCase
-from lutcore.verif.programs.run import Expected, Seen, compare
+from lutcore.verif.programs.run import Expected, compare
 
 __all__ = ["FaultBench", "Job"]
 
@@ -160,23 +161,18 @@ class FaultBench(CoreBench):
         }
         return find(self.words, users[region])
 
-    def simulate(
-        self,
-        sizes: Mapping[Region, int] | None = None,
-        *,
-        length: int | None = None,
-        expect: int | None = None,
-    ) -> IssResult:
-        """What the instruction-set simulator makes of the memory as it is; for the arguments see
-        :meth:`start`."""
-        regions = {
-            region: (base - self.memory.base, (sizes or {}).get(region, size))
-            for region, (base, size) in self.layout.regions.items()
-        }
-        return Iss(self.config, self.memory.content.copy(), regions).run(
-            len(self.words) if length is None else length,
-            self.config.fingerprint if expect is None else expect,
-        )
+    def simulate(self, **settings: Any) -> IssResult:
+        """What the instruction-set simulator makes of the memory as it is; the settings are those
+        of :meth:`start`."""
+        setup = Setup.of(self.program, self.layout, **settings)
+        core = Iss(self.config, self.memory.content.copy(), self._within_memory(setup.regions))
+        return core.run(setup.length, setup.expect)
+
+    def _within_memory(
+        self, regions: Mapping[Region, tuple[int, int]]
+    ) -> dict[Region, tuple[int, int]]:
+        """Regions with bases counted from the first byte of the memory."""
+        return {r: (base - self.memory.base, size) for r, (base, size) in regions.items()}
 
     @property
     def case(self) -> ProgramCase:
@@ -184,10 +180,7 @@ class FaultBench(CoreBench):
         return _Placed(
             self.config,
             tuple(self.words),
-            {
-                region: (base - self.memory.base, size)
-                for region, (base, size) in self.layout.regions.items()
-            },
+            self._within_memory(self.layout.regions),
             seed=0,
             content=self.memory.content.copy(),
         )
@@ -195,19 +188,11 @@ class FaultBench(CoreBench):
     def compare(self, what: str, case: ProgramCase, expected: Expected, state: CoreState) -> None:
         """The program ended, or stopped, in a way in which the model can.
 
-        Its results are not compared: the data in memory are those of another program, so that, for
-        one, activations behind the end of its runs are not zero.
+        Its results are not compared: the data in memory are those of the unchanged program. For
+        example, activations that lie behind the end of a run of the changed one are not zero.
         """
         expected = replace(expected, undefined="results of data for another program")
-        done = Status.DONE in state.status
-        seen = Seen(
-            state.cause,
-            0 if done else state.instruction,
-            state.cycles,
-            answered=True,
-            status=sum(1 << bit for bit in state.status),
-        )
-        wrong = compare(case, expected, seen, self.memory.content)
+        wrong = compare(case, expected, state, self.memory.content)
         if wrong:
             raise env.Mismatch(f"cycle {env.cycle_of()}: {what}: {wrong}")
         self.check_quiet()

@@ -47,7 +47,7 @@ KINDS = ("legal", "illegal")
 
 @dataclass
 class Tally:
-    """What became of programs.
+    """Figures of the programs that ran as expected.
 
     Attributes
     ----------
@@ -141,6 +141,11 @@ def _run(host: Host, case: Case, expected: Expected, tally: Tally) -> str:
         seen = host.run(case, expected.before, expected.budget)
     except (RtlProtocolError, CsrError) as error:
         return str(error)
+    wrong = compare(case, expected, seen, host.memory)
+    if seen is None:
+        return wrong
+    if wrong:
+        return f"after {seen.cycles} cycles: {wrong}"
     tally.programs += 1
     tally.cycles += seen.cycles
     tally.causes[seen.cause] += 1
@@ -148,8 +153,7 @@ def _run(host: Host, case: Case, expected: Expected, tally: Tally) -> str:
         len(expected.outcomes) > 1 and not expected.result.unfinished
     )
     tally.undefined += bool(expected.undefined)
-    wrong = compare(case, expected, seen, host.memory)
-    return f"after {seen.cycles} cycles: {wrong}" if wrong else ""
+    return ""
 
 
 def _failure(case: Case, number: int, why: str, seed: int, model: RtlModel | None) -> Failure:

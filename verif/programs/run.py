@@ -6,15 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from lutcore.hw.contract.config import CoreConfig
-from lutcore.hw.contract.csr import CSRS, Control, Region, Status
+from lutcore.hw.contract.csr import Region, Status
 from lutcore.hw.contract.isa import Cause
-from lutcore.sim.driver import model_of
+from lutcore.sim.devices.driver import Driver
+from lutcore.sim.devices.registers import CoreState, Setup
+from lutcore.sim.devices.rtl import RtlDevice, model_of
 from lutcore.sim.machine.base import Order
 from lutcore.sim.machine.iss import Iss, IssResult
-from lutcore.sim.rtl.simulator import RtlModel, RtlSim
+from lutcore.sim.rtl.simulator import RtlModel
+from lutcore.sw.base.errors import LutcoreError
 from lutcore.verif.programs.case import MEMORY_BYTES, STEPS, Case
 
-__all__ = ["Expected", "Host", "Seen", "compare", "expected_of", "judge", "outcomes_of"]
+__all__ = ["Expected", "Host", "compare", "expected_of", "judge", "outcomes_of"]
 
 #: Cycles allowed to a program that ends or stops by itself: many times what any needs.
 BUDGET = 200_000
@@ -23,9 +26,9 @@ _ENDLESS_BUDGET = 8_000
 #: Cycles that the core may need to come to rest when its budget is used up.
 _GRACE = 5_000
 
-#: What may come, with any instruction, of units that read slots which are not filled for them: one
-#: that finds its slot empty waits for ever, one that is late finds what another block has brought;
-#: so tokens are too many, or none too many.
+#: How a program may end whose units take slots that no loader has filled for them. It depends on
+#: the moment: a unit waits for ever (DEADLOCK), works on an earlier block (NONE, OPERAND), or gives
+#: back more slots than there are (TOKEN).
 _RACED = (Cause.NONE, Cause.TOKEN, Cause.OPERAND, Cause.DEADLOCK)
 
 
@@ -102,28 +105,7 @@ def outcomes_of(result: IssResult) -> frozenset[tuple[Cause, int]]:
     return result.faults or frozenset({(Cause.NONE, 0)})
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What the core did.
-
-    Attributes
-    ----------
-    cause, instruction
-        As in STATUS; instruction 0 for a program that reached its END.
-    cycles
-        From start to done.
-    answered
-        The interrupt came.
-    """
-
-    cause: Cause
-    instruction: int
-    cycles: int
-    answered: bool
-    status: int
-
-
-class Host:
+class Host(Driver):
     """One simulated core with its memory, for one program after the other.
 
     Parameters
@@ -143,51 +125,46 @@ class Host:
         model: RtlModel | None = None,
     ) -> None:
         self.memory = np.zeros(MEMORY_BYTES, np.uint8)
-        self.sim = RtlSim(
-            model or model_of(config),
-            self.memory,
-            latency=source.choice([1, 2, 7, 40, 150]),
-            bandwidth=source.choice([2.0, 1.0, 0.3, 0.1]),
-            stall_seed=source.getrandbits(32),
-            stall_probability=source.choice([0.0, 0.2, 0.6, 0.8]),
+        super().__init__(
+            RtlDevice(
+                model or model_of(config),
+                self.memory,
+                latency=source.choice([1, 2, 7, 40, 150]),
+                bandwidth=source.choice([2.0, 1.0, 0.3, 0.1]),
+                stall_seed=source.getrandbits(32),
+                stall_probability=source.choice([0.0, 0.2, 0.6, 0.8]),
+            )
         )
-        self.sim.reset()
 
-    def run(self, case: Case, memory: np.ndarray, budget: int) -> Seen:
-        """Run a program on a copy of `memory`, which stays in :attr:`memory`."""
+    def run(self, case: Case, memory: np.ndarray, budget: int) -> CoreState | None:
+        """Run a program on a copy of `memory`, which stays in :attr:`memory`.
+
+        Returns
+        -------
+        CoreState or None
+            What the registers say; None if there was no interrupt.
+        """
         self.memory[:] = memory
-        sim = self.sim
-        for region, (base, size) in case.regions.items():
-            self._write(f"{region.name}_BASE", base)
-            sim.write_csr(CSRS[f"{region.name}_SIZE"].offset, size)
-        sim.write_csr(CSRS["PROGRAM_LENGTH"].offset, case.program_length)
-        self._write("EXPECT", case.fingerprint)
-        self._write("BUDGET", budget)
-        sim.write_csr(CSRS["IRQ"].offset, 1)
-        sim.write_csr(CSRS["CONTROL"].offset, 1 << Control.START | 1 << Control.IRQ_ENABLE)
-        answered = sim.run_until_irq(budget + _GRACE)
-        status = sim.read_csr(CSRS["STATUS"].offset)
-        cycles = sim.read_csr(CSRS["CYCLES_LO"].offset)
-        cause = Cause(status >> 8 & 0xFF)
-        done = status >> Status.DONE & 1
-        return Seen(cause, 0 if done else status >> 16, cycles, answered, status)
-
-    def _write(self, name: str, value: int) -> None:
-        self.sim.write_csr(CSRS[f"{name}_LO"].offset, value & 0xFFFF_FFFF)
-        self.sim.write_csr(CSRS[f"{name}_HI"].offset, value >> 32 & 0xFFFF_FFFF)
+        self.start(Setup(case.regions, case.program_length, case.fingerprint, budget))
+        return self.state() if self.device.wait(budget + _GRACE) else None
 
 
-def compare(case: Case, expected: Expected, seen: Seen, memory: np.ndarray) -> str:
+def compare(case: Case, expected: Expected, seen: CoreState | None, memory: np.ndarray) -> str:
     """What is wrong with a run on the RTL; empty if nothing is."""
     wanted = ", ".join(sorted(_named(*outcome) for outcome in _short(expected.outcomes)))
-    if not seen.answered:
+    if seen is None:
         return f"no interrupt within {expected.budget + _GRACE} cycles, expected {wanted}"
-    flags = 1 << (Status.DONE if seen.cause == Cause.NONE else Status.ERROR)
-    if seen.status & 0xFF != flags:
-        return f"STATUS is {seen.status:#010x}, expected {wanted}"
-    raced = bool(expected.undefined) and seen.cause in _RACED
-    if (seen.cause, seen.instruction) not in expected.outcomes and not raced:
-        return f"{_named(seen.cause, seen.instruction)}, expected {wanted}"
+    try:
+        cause = seen.cause
+    except LutcoreError as error:
+        return f"{error}, expected {wanted}"
+    if seen.word & 0xFF != 1 << (Status.DONE if cause == Cause.NONE else Status.ERROR):
+        return f"STATUS is {seen.word:#010x}, expected {wanted}"
+    # A program that has reached its END has stopped at no instruction.
+    outcome = cause, 0 if cause == Cause.NONE else seen.instruction
+    raced = bool(expected.undefined) and cause in _RACED
+    if outcome not in expected.outcomes and not raced:
+        return f"{_named(*outcome)}, expected {wanted}"
     base, size = case.regions[Region.RESULTS]
     outside = memory != expected.before
     outside[base : base + size] = False
@@ -196,7 +173,7 @@ def compare(case: Case, expected: Expected, seen: Seen, memory: np.ndarray) -> s
         return f"byte {address:#x}, outside of the results, is written"
     if expected.undefined:
         return ""
-    if seen.cause == Cause.NONE:
+    if cause == Cause.NONE:
         return _difference(memory, expected.after, base)
     # What a stopped program has written are results, of this moment or of an earlier one.
     possible = memory == expected.before
@@ -205,7 +182,9 @@ def compare(case: Case, expected: Expected, seen: Seen, memory: np.ndarray) -> s
         possible[start:stop] |= memory[start:stop] == data
     if not possible.all():
         address = int(np.flatnonzero(~possible)[0])
-        return f"byte {address - base} of the results is {memory[address]:#04x}, which none is"
+        return (
+            f"byte {address - base} of the results is {memory[address]:#04x}, which no store writes"
+        )
     return ""
 
 

@@ -14,7 +14,7 @@ from lutcore.sim.cycles.check import LIMIT, Point, draw_points, layer_of, measur
 from lutcore.sim.cycles.latencies import Latencies
 from lutcore.sim.cycles.memory import Memory
 from lutcore.sim.cycles.model import LayerShape, estimate_cycles
-from lutcore.sim.driver import Counters
+from lutcore.sim.devices.registers import Counters
 from lutcore.sw.program.compile import CompileError
 
 SEED, CONFIGS, SHAPES = 1, 5, 8

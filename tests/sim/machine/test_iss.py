@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from lutcore.hw.contract.config import PRESETS, CoreConfig
 from lutcore.hw.contract.csr import Region
 from lutcore.hw.contract.isa import Axis, Cause, Opcode, Token, Unit, decode, encode
+from lutcore.sim.devices.choice import run_on
 from lutcore.sim.golden import golden
-from lutcore.sim.machine.iss import Iss, IssResult, run_program
+from lutcore.sim.machine.iss import Iss, IssResult
 from lutcore.sw.layers.layer import QuantLayer
 from lutcore.sw.program.compile import compile_layer
 from lutcore.sw.program.memory import ALIGNMENT, MemoryMap, load
@@ -32,7 +33,7 @@ def check_against_golden(layer: QuantLayer, config: CoreConfig, data: st.DataObj
     program = compile_layer(layer, config, len(q))
     with np.errstate(over="ignore"):
         expected = golden(layer, q, scale)
-    assert bits_of(run_program(program, q, scale)) == bits_of(expected)
+    assert bits_of(run_on("iss", program, q, scale).y) == bits_of(expected)
     return program
 
 
@@ -96,7 +97,7 @@ def test_presets(preset: str, n: int, k: int, group_size: int, rows: int) -> Non
     layer = make_layer(n, k, group_size, bias=True)
     q, scale = make_activations(rows, k)
     program = compile_layer(layer, config, rows)
-    assert bits_of(run_program(program, q, scale)) == bits_of(golden(layer, q, scale))
+    assert bits_of(run_on("iss", program, q, scale).y) == bits_of(golden(layer, q, scale))
 
 
 @pytest.mark.parametrize("group", range(2, 7))
@@ -107,7 +108,7 @@ def test_deep_cores(group: int, depth: int) -> None:
         layer = make_layer(20, 700, group_size, bits=3)
         q, scale = make_activations(3, 700)
         program = compile_layer(layer, config, 3)
-        assert bits_of(run_program(program, q, scale)) == bits_of(golden(layer, q, scale))
+        assert bits_of(run_on("iss", program, q, scale).y) == bits_of(golden(layer, q, scale))
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_ternary_shapes(depth: int, n: int, k: int, group_size: int, rows: int) 
     for core in (config, PRESETS["default"]):
         program = compile_layer(layer, core, rows)
         assert program.kind == ("ternary" if core.ternary else "affine")
-        assert bits_of(run_program(program, q, scale)) == expected
+        assert bits_of(run_on("iss", program, q, scale).y) == expected
 
 
 @pytest.mark.parametrize(("rows", "limit"), [(1, 0.5), (16, 2.0)])
@@ -140,7 +141,7 @@ def test_speed(rows: int, limit: float) -> None:
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
-        run_program(program, q, scale)
+        run_on("iss", program, q, scale)
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < limit
 
@@ -351,7 +352,7 @@ def test_two_layers_in_one_program(program: Program) -> None:
     q, scale = make_activations(program.rows, program.k)
     base, size = MemoryMap.for_program(program).regions[Region.RESULTS]
     y = program.unpack_y(memory[base : base + size])
-    assert bits_of(y) == bits_of(run_program(program, q, scale))
+    assert bits_of(y) == bits_of(run_on("iss", program, q, scale).y)
 
 
 def test_a_slot_that_is_filled_again() -> None:
@@ -397,7 +398,7 @@ def test_sums_beyond_24_bits() -> None:
     q = np.full((1, 600), 127, np.int8)
     q[0, 0] = 126  # makes the sum odd
     scale = np.ones(1, np.float32)
-    y = run_program(compile_layer(layer, config, 1), q, scale)
+    y = run_on("iss", compile_layer(layer, config, 1), q, scale).y
     assert bits_of(y) == bits_of(golden(layer, q, scale))
 
 
@@ -407,5 +408,5 @@ def test_table_form_changes_nothing() -> None:
     results = []
     for form in ("symmetric", "full"):
         config = CoreConfig.from_dict({**TINY.as_dict(), "table_form": form})
-        results.append(bits_of(run_program(compile_layer(layer, config, 2), q, scale)))
+        results.append(bits_of(run_on("iss", compile_layer(layer, config, 2), q, scale).y))
     assert results[0] == results[1]

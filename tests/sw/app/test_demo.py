@@ -64,15 +64,16 @@ def test_falls_back_says_so_and_leaves_everything(small, tmp_path, capsys):
 
 
 def test_a_wrong_bit_fails(small, tmp_path, capsys, monkeypatch):
-    right = demo.run_on_rtl
+    right = demo.run
 
-    def wrong(*arguments, **options):
-        done = right(*arguments, **options)
+    def wrong(*arguments, on, **options):
+        done = right(*arguments, on=on, **options)
         y = done.y.copy()
-        y.view(np.uint32)[0, 0] ^= 1
+        if on == "rtl":
+            y.view(np.uint32)[0, 0] ^= 1
         return dataclasses.replace(done, y=y)
 
-    monkeypatch.setattr(demo, "run_on_rtl", wrong)
+    monkeypatch.setattr(demo, "run", wrong)
     assert demo.main([str(tmp_path)]) == 1
     captured = capsys.readouterr()
     assert captured.out.count("NO") == 4

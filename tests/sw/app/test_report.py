@@ -7,7 +7,8 @@ import pytest
 
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.hw.contract.csr import COUNTER_UNITS
-from lutcore.sim.driver import Counters, RtlRun, UnitCounters
+from lutcore.sim.devices.driver import Run
+from lutcore.sim.devices.registers import Counters, UnitCounters
 from lutcore.sw.app.report import bound, build_report, busy_shares, useful_bytes
 from lutcore.sw.layers.layer import QuantLayer
 from lutcore.sw.program.compile import compile_layer
@@ -38,7 +39,7 @@ def counters(cycles=1000, read=0, write=0, **busy: int) -> Counters:
 
 def test_figures(program):
     units = {name: UnitCounters(100, 20, 30) for name in COUNTER_UNITS}
-    run = RtlRun(np.zeros((5, 10)), Counters(1000, 77, 300, 50, units), 1200, 200)
+    run = Run(np.zeros((5, 10)), Counters(1000, 77, 300, 50, units), 1200, 200)
     report = build_report(program, "rtl", run, memory_latency=40, memory_bandwidth=1.0)
     assert report["peak_macs_per_cycle"] == 2 * 8 * 4 * 2
     assert report["useful_macs"] == 5 * 10 * 24 * 3
@@ -72,7 +73,7 @@ def test_a_ternary_weight_that_is_looked_up_is_one_mac():
     )
     config = CoreConfig(rows=2, lanes=8, group=5, depth=2, bus_width=32, ternary=True)
     program = compile_layer(layer, config, rows=5)
-    run = RtlRun(np.zeros((5, 10)), counters(), 0, 0)
+    run = Run(np.zeros((5, 10)), counters(), 0, 0)
     report = build_report(program, "rtl", run)
     assert (report["kind"], report["bits"], report["group_size"]) == ("ternary", 2, 24)
     assert report["peak_macs_per_cycle"] == 2 * 8 * 2 * 3
@@ -83,12 +84,12 @@ def test_a_ternary_weight_that_is_looked_up_is_one_mac():
 
 
 def test_without_counters_what_depends_on_cycles_is_none(program):
-    report = build_report(program, "iss")
+    report = build_report(program, "iss", Run(np.zeros((5, 10))))
     for key in ("cycles", "utilisation", "bus_share", "bound", "bytes_read", "counters"):
         assert report[key] is None, key
     assert report["useful_macs"] == 3600
     # The same keys on every backend.
-    run = RtlRun(np.zeros((5, 10)), counters(), 0, 0)
+    run = Run(np.zeros((5, 10)), counters(), 0, 0)
     assert report.keys() == build_report(program, "rtl", run).keys()
 
 

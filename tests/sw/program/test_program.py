@@ -14,7 +14,7 @@ from lutcore.hw.contract.csr import Region
 from lutcore.sw.base.errors import ActivationError, LutcoreError
 from lutcore.sw.layers.layer import QuantLayer
 from lutcore.sw.program.compile import compile_layer
-from lutcore.sw.program.memory import ALIGNMENT, MemoryMap, load, read_y
+from lutcore.sw.program.memory import ALIGNMENT, MemoryMap, load
 from lutcore.sw.program.program import Program, ProgramError
 from lutcore.verif.kit.strategies import configs, layers
 
@@ -196,7 +196,7 @@ def test_memory_map(program: Program) -> None:
     base, _ = layout.regions[Region.RESULTS]
     values = np.arange(3 * 32, dtype=np.float32).reshape(3, 32)
     memory[base : base + values.nbytes] = values.view(np.uint8).ravel()
-    assert read_y(memory, layout, program).tolist() == values[:, :20].tolist()
+    assert program.unpack_y(memory[base:][: program.y_bytes]).tolist() == values[:, :20].tolist()
 
 
 def test_memory_map_refuses_an_unaligned_base(program: Program) -> None:

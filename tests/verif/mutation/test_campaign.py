@@ -10,7 +10,7 @@ import pytest
 
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.hw.contract.isa import LOOP_LEVELS, UNIT_OF, Axis, Opcode
-from lutcore.sim.driver import run_on_iss
+from lutcore.sim.devices.choice import run_on
 from lutcore.sim.golden import golden
 from lutcore.sim.rtl.build import build_model
 from lutcore.sw.base.errors import LutcoreError
@@ -293,7 +293,7 @@ def test_deep_nests_do_the_same() -> None:
         assert len(loops) == LOOP_LEVELS * units
         deep = dataclasses.replace(program, instructions=tuple(words))
         expected = golden(case.layer, case.q, case.scale)
-        found = run_on_iss(deep, case.q, case.scale)
+        found = run_on("iss", deep, case.q, case.scale).y
         assert (found.view(np.uint32) == expected.view(np.uint32)).all()
 
 
@@ -311,7 +311,8 @@ def test_nests_in_two_parts_do_the_same(axis: Axis) -> None:
     assert words != list(program.instructions)
     assert not check(words, CONFIG)
     expected = golden(case.layer, case.q, case.scale)
-    found = run_on_iss(dataclasses.replace(program, instructions=tuple(words)), case.q, case.scale)
+    changed = dataclasses.replace(program, instructions=tuple(words))
+    found = run_on("iss", changed, case.q, case.scale).y
     assert (found.view(np.uint32) == expected.view(np.uint32)).all()
 
 

@@ -5,14 +5,15 @@ from collections import Counter
 
 import pytest
 
+from lutcore.hw.contract.csr import Region, Status
 from lutcore.hw.contract.isa import Cause, Opcode, Unit
+from lutcore.sim.devices.registers import CoreState
 from lutcore.sim.machine.legal import check_execution
 from lutcore.sw.program.rules import check
 from lutcore.verif.kit.configurations import CONFIGURATIONS
-from lutcore.verif.programs import run as programs_run
 from lutcore.verif.programs.bench import KINDS, Tally, case_of, run_programs
 from lutcore.verif.programs.case import Case
-from lutcore.verif.programs.run import compare, expected_of
+from lutcore.verif.programs.run import Host, compare, expected_of
 from lutcore.verif.programs.shrink import shrunk
 
 TINY = CONFIGURATIONS["tiny"]
@@ -89,19 +90,22 @@ def test_what_is_wrong_is_noticed() -> None:
     """A bit of a result, a byte beside the results, another cause, silence."""
     case = case_of(TINY, "legal", 1, 0)
     expected = expected_of(case)
-    host = programs_run.Host(TINY, random.Random(0))
+    host = Host(TINY, random.Random(0))
     seen = host.run(case, expected.before, expected.budget)
     assert compare(case, expected, seen, host.memory) == ""
-    base, _ = case.regions[programs_run.Region.RESULTS]
+    base, _ = case.regions[Region.RESULTS]
     start = expected.writes[0][0]
     for place, message in ((start, "result"), (base - 1 if base else -1, "outside")):
         memory = host.memory.copy()
         memory[place] ^= 1
         assert message in compare(case, expected, seen, memory)
-    other = programs_run.Seen(Cause.TOKEN, 3, seen.cycles, True, 4 | Cause.TOKEN << 8 | 3 << 16)
-    assert compare(case, expected, other, host.memory) == "TOKEN at 3, expected END"
-    silent = programs_run.Seen(Cause.NONE, 0, 0, False, 1)
-    assert "no interrupt" in compare(case, expected, silent, host.memory)
+    for word, message in (
+        (CoreState.of([Status.ERROR], Cause.TOKEN, 3).word, "TOKEN at 3, expected END"),
+        (1 << Status.DONE | 0x80, "STATUS is 0x00000082, expected END"),
+        (1 << Status.ERROR | 0xFF00, "no cause has the number 255, expected END"),
+    ):
+        assert compare(case, expected, CoreState(word), host.memory).endswith(message)
+    assert "no interrupt" in compare(case, expected, None, host.memory)
 
 
 def test_shrinking_keeps_the_failure() -> None:
