@@ -14,6 +14,7 @@ __all__ = [
     "without_brackets",
     "without_clears",
     "without_empty_wires",
+    "without_initial_values",
 ]
 
 #: What lint is not to say of the generated file, and why. Stands at its top.
@@ -35,6 +36,11 @@ _CLEAR = re.compile(
 _CLEARED = re.compile(
     r"(?:^  initial begin\n(?:    (?P<name>\S+ ?)\[\d+\] = (?P<width>\d+)'[hd]0+;\n)+  end\n)+",
     re.MULTILINE,
+)
+
+#: A register with the value that it has at the start of a simulation.
+_INITIALISED = re.compile(
+    r"^(  reg (?:signed )?(?:\[\d+:\d+\] )?\S+ ?) = \d+'s?[hdb][0-9a-f]+;$", re.MULTILINE
 )
 
 
@@ -97,6 +103,15 @@ def scrambled(text: str) -> str:
         )
 
     return _CLEARED.sub(loop, text)
+
+
+def without_initial_values(text: str) -> str:
+    """Leave registers as they are at power-up: unknown, or random where a simulator has no unknown.
+
+    Yosys gives every register the value that it has after a reset, those without a reset too. What
+    a standard cell or an FPGA's flip-flop holds before the reset is not told by that.
+    """
+    return _INITIALISED.sub(r"\1;", text)
 
 
 def started(text: str) -> str:

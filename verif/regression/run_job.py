@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from lutcore.hw.contract.config import CoreConfig
-from lutcore.hw.verilog_text import scrambled
+from lutcore.hw.verilog_text import scrambled, without_initial_values
 from lutcore.sw.base.errors import LutcoreError
 from lutcore.verif.kit.bench import Bench, Outcome
 from lutcore.verif.kit.env import SETTINGS_VARIABLE
@@ -62,7 +62,7 @@ def _design(job: Job, bench: Bench, config: CoreConfig) -> str:
 
     if bench.core and job.rtl is not None:
         return bench.prepare(read_core(job.rtl, config))
-    return scrambled(bench.prepare(bench.verilog(config)))
+    return without_initial_values(scrambled(bench.prepare(bench.verilog(config))))
 
 
 def _read_results(file: Path) -> list[Outcome]:
