@@ -192,15 +192,17 @@ class CoreConfig:
                 f"final_lanes must divide scale_lanes={self.scale_lanes} and fit the bus "
                 f"({self.bus_width // 32} results per beat), not {self.final_lanes}"
             )
-        for name, least, why in (
-            ("weight_words", self.planes, "one step of all planes"),
-            ("scale_words", 2 * self.planes * self.chunks * 4, "the scales of one tile"),
-            ("x_words", self.x_header_words + self.group, "one step and its header"),
-            ("sum_words", self.tile_sums, "one tile of sums"),
-        ):
+        contents = {
+            "weight_words": "one step of all planes",
+            "scale_words": "the scales of one tile",
+            "x_words": "one step and its header",
+            "sum_words": "one tile of sums",
+        }
+        for name, least in self.least_words.items():
             if isinstance(getattr(self, name), int) and getattr(self, name) < least:
                 raise ConfigError(
-                    f"{name} must be at least {least}, to hold {why}, not {getattr(self, name)}"
+                    f"{name} must be at least {least}, to hold {contents[name]}, not "
+                    f"{getattr(self, name)}"
                 )
             _check(name, getattr(self, name), least, 65_536)
             if getattr(self, name) & (getattr(self, name) - 1):
@@ -338,6 +340,16 @@ class CoreConfig:
         return SCALE_BITS + self.planes + COLUMNS_MAX.bit_length() - 1 + self.activation_bits
 
     # Memories --------------------------------------------------------------------------------
+
+    @property
+    def least_words(self) -> dict[str, int]:
+        """The fewest words that a slot of each buffer can have, by the buffer's key."""
+        return {
+            "weight_words": self.planes,
+            "scale_words": 8 * self.planes * self.chunks,
+            "x_words": self.x_header_words + self.group,
+            "sum_words": self.tile_sums,
+        }
 
     @property
     def beat_bytes(self) -> int:

@@ -93,15 +93,9 @@ def _draw_config(rng: random.Random, size: Size) -> CoreConfig:
 
 def _odd_buffers(rng: random.Random, config: CoreConfig) -> dict[str, int]:
     """Sizes from the least that is allowed upwards."""
-    least = {
-        "weight_words": config.planes,
-        "scale_words": 8 * config.planes * config.chunks,
-        "x_words": config.x_header_words + config.group,
-        "sum_words": config.tile_sums,
-    }
     drawn = {
         name: ceil_pow2(words) << rng.randint(0, 5)
-        for name, words in least.items()
+        for name, words in config.least_words.items()
         if rng.random() < 0.5
     }
     if rng.random() < 0.4:

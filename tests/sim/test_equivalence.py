@@ -5,7 +5,6 @@ fixed cores are compiled, and see many more layers, with random stalls on every 
 Set ``LUTCORE_EXAMPLES`` to a factor for a longer search; ``--hypothesis-seed`` repeats one.
 """
 
-import dataclasses
 import os
 
 import numpy as np
@@ -18,7 +17,7 @@ from lutcore.hw.contract.config import CoreConfig
 from lutcore.sim.devices.choice import run_on
 from lutcore.sim.golden import golden
 from lutcore.sw.program.compile import compile_layer
-from lutcore.verif.kit.strategies import activations, configs, layers
+from lutcore.verif.kit.strategies import cases, configs
 
 FACTOR = int(os.environ.get("LUTCORE_EXAMPLES", "1"))
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
@@ -36,10 +35,9 @@ def assert_same(y: np.ndarray, expected: np.ndarray, who: str) -> None:
 @settings(max_examples=12 * FACTOR, deadline=None, suppress_health_check=QUIET, print_blob=True)
 @given(st.data())
 def test_drawn_cores(data: st.DataObject) -> None:
-    store = data.draw(st.sampled_from(["register", "distributed"]))
-    config = dataclasses.replace(data.draw(configs(depth_max=5)), table_store=store)
-    layer = data.draw(layers(bits_max=config.planes))
-    q, scale = data.draw(activations(config, layer.k))
+    config = data.draw(configs(depth_max=5))
+    case = data.draw(cases(config))
+    layer, q, scale = case.layer, case.q, case.scale
     # What the slow simulator does in seconds.
     assume(layer.n * layer.k * layer.bits * len(q) < 60_000)
     program = compile_layer(layer, config, len(q))
@@ -71,8 +69,8 @@ def test_fixed_cores(config: CoreConfig) -> None:
     @settings(max_examples=60 * FACTOR, deadline=None, suppress_health_check=QUIET, print_blob=True)
     @given(st.data())
     def search(data: st.DataObject) -> None:
-        layer = data.draw(layers(bits_max=config.planes))
-        q, scale = data.draw(activations(config, layer.k))
+        case = data.draw(cases(config))
+        layer, q, scale = case.layer, case.q, case.scale
         program = compile_layer(layer, config, len(q))
         note(f"{config}; {program.tiling}")
         expected = golden(layer, q, scale)

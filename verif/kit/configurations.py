@@ -1,15 +1,17 @@
-"""The configurations that the full regression runs over.
+"""The configurations that the full regression runs over, and random ones.
 
-Small ones, so that Icarus copes, which together span what a core can be: stores and forms of the
-tables, groups of 2 to 6, depths of 1 to 16, both types of activations, ternary weights, all bus
-widths, and buffers so small that layers are cut into many blocks.
+Those of the regression are small, so that Icarus copes. Together they span what a core can be:
+stores and forms of the tables, groups of 2 to 6, depths of 1 to 16, both types of activations,
+ternary weights, all bus widths, and buffers so small that layers are cut into many blocks.
 """
 
+import random
 from pathlib import Path
 
-from lutcore.hw.contract.config import PRESETS, CoreConfig, load_config
+from lutcore.hw.contract.config import PRESETS, CoreConfig, ceil_pow2, load_config
+from lutcore.hw.contract.ternary import INDEX_BITS
 
-__all__ = ["CONFIGURATIONS", "configuration"]
+__all__ = ["CONFIGURATIONS", "configuration", "draw_config"]
 
 CONFIGURATIONS: dict[str, CoreConfig] = {
     "tiny": PRESETS["tiny"],
@@ -80,3 +82,41 @@ def configuration(source: str | Path) -> CoreConfig:
         If it is none of them.
     """
     return CONFIGURATIONS.get(str(source)) or load_config(source)
+
+
+def draw_config(
+    source: random.Random, *, depth_max: int = 32, ternary: bool | None = None
+) -> CoreConfig:
+    """A random small core, with buffers from the least that is allowed upwards.
+
+    Parameters
+    ----------
+    source
+        Random numbers.
+    depth_max
+        The largest depth.
+    ternary
+        Whether the core has tables for ternary weights; None: one of three has.
+    """
+    if ternary is None:
+        ternary = source.choice([False, False, True])
+    group = INDEX_BITS if ternary else source.randint(2, 6)
+    depth = source.randint(1, source.choice([min(5, depth_max), depth_max]))
+    planes = source.randint(1, 8)
+    config = CoreConfig(
+        rows=source.randint(1, 3),
+        lanes=8 * source.randint(1, 3),
+        group=group,
+        depth=depth,
+        activation=source.choice(["int8", "int16"]),
+        planes=planes,
+        table_store=source.choice(["register", "distributed"]),
+        table_form="symmetric" if ternary else source.choice(["symmetric", "full"]),
+        ternary=ternary,
+        bus_width=source.choice([32, 64, 128, 512]),
+    )
+    words = {
+        name: ceil_pow2(least) << source.randint(0, 4) for name, least in config.least_words.items()
+    }
+    run = max(config.step, source.choice([8, 40, 512]))
+    return config.with_derived(tiles=source.randint(planes, planes + 3), run=run, **words)

@@ -8,8 +8,8 @@ import numpy as np
 
 from lutcore.hw.contract.config import SCALE_BITS, CoreConfig, ceil_div
 from lutcore.sim.golden import golden
-from lutcore.sw.layers.layer import TERNARY_BITS, Kind, QuantLayer
-from lutcore.verif.kit.layers import Case, draw_case
+from lutcore.sw.layers.layer import Kind, QuantLayer
+from lutcore.verif.kit.layers import Case, draw_case, kinds_of
 
 __all__ = ["extreme_cases"]
 
@@ -25,10 +25,9 @@ def extreme_cases(
     source: random.Random, numbers: np.random.Generator, config: CoreConfig
 ) -> Iterator[Case]:
     """One layer for each kind and each end of the activations, and one for each end of float32."""
-    kinds: list[tuple[Kind, int]] = [("affine", config.planes), ("planes", config.planes)]
-    if config.ternary or config.planes >= TERNARY_BITS:
-        kinds.append(("ternary", TERNARY_BITS))
-    for kind, bits in kinds:
+    for kind, bits in kinds_of(config):
+        if kind != "ternary" and bits < config.planes:
+            continue
         for end in ("lowest", "highest"):
             yield _case(source, numbers, config, kind, bits, end)
     # Too small for anything but a zero with a sign, or for all bits, and too large.

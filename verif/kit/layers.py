@@ -12,7 +12,7 @@ from lutcore.sw.layers.layer import TERNARY_BITS, Kind, QuantLayer
 __all__ = ["SCALES", "Case", "draw_case", "draw_layer", "kinds_of"]
 
 #: Kinds of scales; see `_scales`.
-SCALES = ("float16", "float32", "subnormal", "largest", "tiny", "huge")
+SCALES = ("float16", "narrow", "float32", "subnormal", "largest", "tiny", "huge")
 _TRAITS = {"subnormal": "subnormal scales", "largest": "largest scales"}
 
 
@@ -89,6 +89,7 @@ def draw_layer(
     form: str | None = None,
     offsets: bool | None = None,
     shape: tuple[int, int, int] | None = None,
+    longest: int = 0,
 ) -> tuple[QuantLayer, set[str]]:
     """A layer of at most three tiles and a few steps, and its traits.
 
@@ -104,6 +105,8 @@ def draw_layer(
         Whether there are any.
     shape
         Channels, columns, columns per group.
+    longest
+        Columns that a layer without a given shape may have, where that is more than three steps.
     """
     if kind is None:
         possible = kinds_of(config)
@@ -113,7 +116,7 @@ def draw_layer(
         form = source.choice(["float16", "float16", *SCALES])
     if offsets is None:
         offsets = source.random() < 0.5
-    n, k, group_size = shape or _shape(source, config)
+    n, k, group_size = shape or _shape(source, config, longest)
     codes, traits = _codes(source, numbers, *kind, n, k)
     groups = ceil_div(k, group_size)
     size = (n, groups, kind[1]) if kind[0] == "planes" else (n, groups)
@@ -135,15 +138,15 @@ def draw_layer(
     return layer, traits
 
 
-def _shape(source: random.Random, config: CoreConfig) -> tuple[int, int, int]:
+def _shape(source: random.Random, config: CoreConfig, longest: int) -> tuple[int, int, int]:
     """Channels, columns and group size, ends of ranges and multiples more often than not."""
     lanes, step = config.lanes, config.step
     n = source.choice(
         [lanes, 2 * lanes, source.randint(1, lanes - 1), source.randint(1, 3 * lanes)]
     )
-    longest = max(3 * step, 40)
+    longest = max(3 * step, 40, longest)
     k = source.choice([step, 2 * step, source.randint(1, longest), source.randint(1, longest)])
-    sizes = [k, step, 2 * step, max(1, step - 1), step + 1, source.choice([1, 8, 16, 32])]
+    sizes = [k, step, 2 * step, max(1, step - 1), step + 1, source.choice([1, 8, 16, 32, 64])]
     group_size = min(k, config.run if source.random() < 0.1 else source.choice(sizes))
     return n, k, group_size
 
@@ -182,9 +185,9 @@ def _scales(
 ) -> np.ndarray:
     """Scales of a form; with `halves`, half of each is one too, with room to spare.
 
-    float16: ordinary ones. float32: 40 bits, of which 24 are significant, the widest there is.
-    subnormal: next to the least float32. largest: ends of the range of float16. tiny, huge: near
-    the ends of the range of float32.
+    float16: ordinary ones. narrow: those as float32. float32: 40 bits, of which 24 are
+    significant, the widest there is. subnormal: next to the least float32. largest: ends of the
+    range of float16. tiny, huge: near the ends of the range of float32.
     """
     least = 1 + halves
     if form == "subnormal":
@@ -192,8 +195,9 @@ def _scales(
     if form == "largest":
         ends = np.array([65504, -65504, least * 2.0**-24, -0.0], np.float16)
         return numbers.choice(ends, shape)
-    if form == "float16":
-        return numbers.standard_normal(shape).astype(np.float16)
+    if form in ("float16", "narrow"):
+        scales = numbers.standard_normal(shape).astype(np.float16)
+        return scales.astype(np.float32) if form == "narrow" else scales
     exponents = numbers.integers(0, 17 - halves, shape)
     integers = numbers.integers(-(2**23), 2**23, shape) * 2 + 1
     base = {"float32": source.randint(-40, 10), "tiny": -148, "huge": 127 - 41}[form]

@@ -20,6 +20,7 @@ from lutcore.hw.contract.isa import (
 )
 from lutcore.hw.control.fetch import Checker, Fetch
 from lutcore.hw.util import State
+from lutcore.verif.kit.strategies import drawn
 from lutcore.verif.oracles.fetch import (
     END,
     cause_of,
@@ -156,10 +157,10 @@ def execute(config, words, *, seed=0, length=None, expect=None, longest=12) -> M
 
 
 @settings(max_examples=30, deadline=None, print_blob=True)
-@given(st.randoms(), st.sampled_from(sorted(BUSES)), st.integers(0, 2**32 - 1))
-def test_good_programs_are_dispatched_in_order(source, width, seed):
+@given(st.data(), st.sampled_from(sorted(BUSES)), st.integers(0, 2**32 - 1))
+def test_good_programs_are_dispatched_in_order(data, width, seed):
     config = BUSES[width]
-    words = draw_program(source, config, 40)
+    words = data.draw(drawn(draw_program, config, 24))
     assert verdict_of(words, config) == (Cause.NONE, 0)
     machine = execute(config, words, seed=seed)
     assert machine.error is None
@@ -167,11 +168,11 @@ def test_good_programs_are_dispatched_in_order(source, width, seed):
 
 
 @settings(max_examples=60, deadline=None, print_blob=True)
-@given(st.randoms(), st.sampled_from(sorted(BUSES)), st.integers(0, 2**32 - 1))
-def test_bad_programs_run_nothing(source, width, seed):
+@given(st.data(), st.sampled_from(sorted(BUSES)), st.integers(0, 2**32 - 1))
+def test_bad_programs_run_nothing(data, width, seed):
     """Changes somewhere; the verdict is the reference's, and nothing is dispatched."""
     config = BUSES[width]
-    words = draw_broken(source, config)
+    words = data.draw(drawn(draw_broken, config))
     machine = execute(config, words, seed=seed)
     assert machine.error == verdict_of(words, config)
     assert machine.events == []

@@ -14,11 +14,12 @@ from lutcore.hw.contract.isa import Axis, Cause, Opcode, Token, Unit, decode, en
 from lutcore.sim.devices.choice import run_on
 from lutcore.sim.golden import golden
 from lutcore.sim.machine.iss import Iss, IssResult
-from lutcore.sw.layers.layer import QuantLayer
+from lutcore.sw.layers.layer import TERNARY_BITS, QuantLayer
 from lutcore.sw.program.compile import compile_layer
 from lutcore.sw.program.memory import ALIGNMENT, MemoryMap, load
 from lutcore.sw.program.program import Program
-from lutcore.verif.kit.strategies import activations, configs, layers
+from lutcore.verif.kit.layers import Case
+from lutcore.verif.kit.strategies import cases, configs
 
 TINY = PRESETS["tiny"]
 TERNARY = CoreConfig(rows=1, lanes=8, group=5, depth=2, planes=4, bus_width=32, ternary=True)
@@ -28,12 +29,11 @@ def bits_of(y: np.ndarray) -> list[list[int]]:
     return y.view(np.uint32).tolist()
 
 
-def check_against_golden(layer: QuantLayer, config: CoreConfig, data: st.DataObject) -> Program:
-    q, scale = data.draw(activations(config, layer.k))
-    program = compile_layer(layer, config, len(q))
+def check_against_golden(case: Case, config: CoreConfig) -> Program:
+    program = compile_layer(case.layer, config, case.rows)
     with np.errstate(over="ignore"):
-        expected = golden(layer, q, scale)
-    assert bits_of(run_on("iss", program, q, scale).y) == bits_of(expected)
+        expected = golden(case.layer, case.q, case.scale)
+    assert bits_of(run_on("iss", program, case.q, case.scale).y) == bits_of(expected)
     return program
 
 
@@ -41,14 +41,14 @@ def check_against_golden(layer: QuantLayer, config: CoreConfig, data: st.DataObj
 @given(st.data())
 def test_equals_golden(data: st.DataObject) -> None:
     config = data.draw(configs())
-    check_against_golden(data.draw(layers(config.planes)), config, data)
+    check_against_golden(data.draw(cases(config)), config)
 
 
 @settings(max_examples=100, deadline=None, print_blob=True)
 @given(st.data())
 def test_ternary_equals_golden(data: st.DataObject) -> None:
-    layer = data.draw(layers(kinds=["ternary"]))
-    program = check_against_golden(layer, data.draw(configs(ternary=True)), data)
+    config = data.draw(configs(ternary=True))
+    program = check_against_golden(data.draw(cases(config, kind=("ternary", TERNARY_BITS))), config)
     assert program.kind == "ternary"
 
 

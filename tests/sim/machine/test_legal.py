@@ -13,7 +13,7 @@ from lutcore.sw.program.asm import AssemblyError, assemble, assemble_instruction
 from lutcore.sw.program.compile import compile_layer
 from lutcore.sw.program.memory import MemoryMap
 from lutcore.sw.program.rules import check
-from lutcore.verif.kit.strategies import activations, configs, layers
+from lutcore.verif.kit.strategies import cases, configs
 
 TINY = PRESETS["tiny"]
 
@@ -147,9 +147,8 @@ def test_no_layer() -> None:
 def test_compiled_programs_are_legal(data: st.DataObject) -> None:
     """In regions of just their size."""
     config = data.draw(configs())
-    layer = data.draw(layers(config.planes))
-    rows = len(data.draw(activations(config, layer.k))[0])
-    program = compile_layer(layer, config, rows)
+    case = data.draw(cases(config))
+    program = compile_layer(case.layer, config, case.rows)
     sizes = {region: size for region, (_, size) in MemoryMap.for_program(program).regions.items()}
     assert not check_execution(program.instructions, config, sizes)
 

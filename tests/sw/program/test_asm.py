@@ -18,7 +18,7 @@ from lutcore.sw.program.asm import (
 from lutcore.sw.program.compile import compile_layer
 from lutcore.sw.program.program import Program
 from lutcore.sw.program.rules import check
-from lutcore.verif.kit.strategies import configs, layers
+from lutcore.verif.kit.strategies import cases, configs
 
 TINY = PRESETS["tiny"]
 END = encode(Opcode.END)
@@ -28,7 +28,7 @@ END = encode(Opcode.END)
 @given(st.data())
 def test_round_trip(data: st.DataObject) -> None:
     config = data.draw(configs())
-    program = compile_layer(data.draw(layers(config.planes)), config, 3)
+    program = compile_layer(data.draw(cases(config)).layer, config, 3)
     assert assemble(disassemble(program)).to_bytes() == program.to_bytes()
 
 

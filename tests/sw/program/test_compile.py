@@ -16,7 +16,7 @@ from lutcore.sw.layers.layer import QuantLayer
 from lutcore.sw.program.blocks import BlockFormat, x_memory_words
 from lutcore.sw.program.compile import CompileError, as_binary, compile_layer
 from lutcore.sw.program.tiling import Tiling, plan_tiling
-from lutcore.verif.kit.strategies import configs, layers
+from lutcore.verif.kit.strategies import cases, configs
 
 
 def plan_ternary(config: CoreConfig, n: int, k: int, group_size: int, *, offset: bool) -> Tiling:
@@ -264,7 +264,7 @@ def test_longest_ternary_layer() -> None:
 @given(st.data())
 def test_image_is_the_same_for_any_rows(data: st.DataObject) -> None:
     config = data.draw(configs())
-    layer = data.draw(layers(config.planes))
+    layer = data.draw(cases(config)).layer
     rows = data.draw(st.lists(st.integers(1, 4096), min_size=2, max_size=3))
     programs = [compile_layer(layer, config, r) for r in rows]
     assert len({program.image for program in programs}) == 1

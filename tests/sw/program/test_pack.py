@@ -16,7 +16,7 @@ from lutcore.sw.program.blocks import BlockFormat
 from lutcore.sw.program.compile import as_binary
 from lutcore.sw.program.pack import encode_scales, pack_activations, pack_weights
 from lutcore.sw.program.tiling import Tiling, plan_tiling
-from lutcore.verif.kit.strategies import activations, configs, layers
+from lutcore.verif.kit.strategies import cases, configs
 
 
 class Bits:
@@ -185,15 +185,16 @@ def reference_activations(q: np.ndarray, scale: np.ndarray, tiling: Tiling) -> b
 @given(st.data())
 def test_images_are_as_the_format_says(data: st.DataObject) -> None:
     config = data.draw(configs())
-    layer = data.draw(layers(config.planes))
+    case = data.draw(cases(config))
+    layer = case.layer
     if layer.kind == "ternary" and not config.ternary:
         layer = as_binary(layer)
     tiling = plan(layer, config)
     image = pack_weights(layer, encode_scales(layer), tiling)
     assert image == reference_weights(layer, tiling)
     assert len(image) == tiling.image_bytes(bias=layer.bias is not None)
-    q, scale = data.draw(activations(config, layer.k))
-    assert pack_activations(q, scale, tiling) == reference_activations(q, scale, tiling)
+    image = pack_activations(case.q, case.scale, tiling)
+    assert image == reference_activations(case.q, case.scale, tiling)
 
 
 def scale_layer(scales: np.ndarray, offsets: np.ndarray | None = None) -> QuantLayer:

@@ -16,7 +16,7 @@ from lutcore.sw.layers.layer import QuantLayer
 from lutcore.sw.program.compile import compile_layer
 from lutcore.sw.program.memory import ALIGNMENT, MemoryMap, load
 from lutcore.sw.program.program import Program, ProgramError
-from lutcore.verif.kit.strategies import configs, layers
+from lutcore.verif.kit.strategies import cases, configs
 
 
 def make_layer() -> QuantLayer:
@@ -48,7 +48,7 @@ def content(program: Program) -> bytes:
 @given(st.data())
 def test_round_trip(data: st.DataObject) -> None:
     config = data.draw(configs())
-    program = compile_layer(data.draw(layers(config.planes)), config, 2)
+    program = compile_layer(data.draw(cases(config)).layer, config, 2)
     again = Program.from_bytes(program.to_bytes())
     assert again == program
     assert again.to_bytes() == program.to_bytes()

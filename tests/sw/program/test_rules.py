@@ -8,6 +8,7 @@ from lutcore.hw.contract.config import CoreConfig
 from lutcore.hw.contract.csr import Region
 from lutcore.hw.contract.isa import PROGRAM_MAX, Cause
 from lutcore.sw.program.rules import check, region_problem
+from lutcore.verif.kit.strategies import drawn
 from lutcore.verif.oracles.fetch import END, draw_broken, draw_program, verdict_of
 
 CONFIGS = [
@@ -17,15 +18,15 @@ CONFIGS = [
 
 
 @settings(max_examples=100, deadline=None, print_blob=True)
-@given(st.randoms(), st.sampled_from(CONFIGS))
-def test_good_programs_have_no_problems(source, config):
-    assert check(draw_program(source, config, 20), config) == []
+@given(st.data(), st.sampled_from(CONFIGS))
+def test_good_programs_have_no_problems(data, config):
+    assert check(data.draw(drawn(draw_program, config, 24)), config) == []
 
 
 @settings(max_examples=200, deadline=None, print_blob=True)
-@given(st.randoms(), st.sampled_from(CONFIGS))
-def test_the_first_problem_is_where_the_core_stops(source, config):
-    words = draw_broken(source, config)
+@given(st.data(), st.sampled_from(CONFIGS))
+def test_the_first_problem_is_where_the_core_stops(data, config):
+    words = data.draw(drawn(draw_broken, config))
     problem = check(words, config)[0]
     assert (problem.cause, problem.index) == verdict_of(words, config)
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.sw.base.errors import ActivationError, LayerError
 from lutcore.sw.layers.layer import Kind, QuantLayer
-from lutcore.sw.program.compile import compile_layer
+from lutcore.sw.program.compile import as_binary, compile_layer
 from lutcore.sw.program.program import Program
 from lutcore.sw.program.unpack import unpack_activations, unpack_layer
+from lutcore.verif.kit.strategies import cases
 
 CONFIGS = [
     CoreConfig(rows=1, lanes=8, group=4, depth=2, planes=4, bus_width=32),
@@ -24,46 +25,14 @@ CONFIGS = [
 ]
 
 
-@st.composite
-def layers(draw, config: CoreConfig) -> QuantLayer:
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    n, k = draw(st.integers(1, 60)), draw(st.integers(1, 90))
-    size = min(k, draw(st.sampled_from([8, 16, 24, 40, 90])))
-    kinds = ["affine", "planes", *["ternary"] * config.ternary]
-    kind = draw(st.sampled_from(kinds))
-    bits = 2 if kind == "ternary" else draw(st.integers(1, config.planes))
-    shape = (n, -(-k // size))
-    dtype = draw(st.sampled_from([np.float16, np.float32]))
-
-    def values(*shape: int) -> np.ndarray:
-        # 21-bit integers need the 32-bit form, and stay within its range.
-        limit = 2**11 if dtype == np.float16 else 2**21
-        return (rng.integers(-limit, limit, shape) / 2**9).astype(dtype)
-
-    if kind == "affine":
-        codes = rng.integers(0, 2**bits, (n, k), dtype=np.uint8)
-    elif kind == "ternary":
-        codes = rng.integers(-1, 2, (n, k), dtype=np.int8)
-    else:
-        codes = rng.choice(np.array([-1, 1], np.int8), (bits, n, k))
-    return QuantLayer(
-        name="layer",
-        kind=kind,
-        bits=bits,
-        codes=codes,
-        group_size=size,
-        scales=values(*shape, bits) if kind == "planes" else values(*shape),
-        offsets=values(*shape) if draw(st.booleans()) else None,
-        bias=rng.normal(size=n).astype(np.float32) if draw(st.booleans()) else None,
-        checkpoint_bytes=n * k,
-    )
-
-
 @pytest.mark.parametrize("config", CONFIGS, ids=["tiny", "odd", "full", "int16", "ternary"])
 @settings(max_examples=40, deadline=None, print_blob=True)
 @given(data=st.data())
 def test_unpacking_inverts_packing(config, data):
-    layer, rows = data.draw(layers(config)), data.draw(st.integers(1, 5))
+    case = data.draw(cases(config))
+    layer, rows = case.layer, case.rows
+    if layer.kind == "ternary" and not config.ternary:
+        layer = as_binary(layer)
     program = compile_layer(layer, config, rows)
     found = unpack_layer(program)
     assert (found.kind, found.bits, found.group_size) == (layer.kind, layer.bits, layer.group_size)
