@@ -89,7 +89,7 @@ class ReadPort(AxiSlaveRead):
         self.ar_channel.recv = receive_late
 
     def behave(self, stalls: Stalls, source: random.Random) -> None:
-        """Take on a manner."""
+        """Draw latencies and stalls from `stalls` from now on."""
         self._wait.latency = stalls.latency
         self.ar_channel.queue_occupancy_limit = stalls.depth
         stalls.apply("m_ar", self.ar_channel, source)
@@ -113,7 +113,7 @@ class WritePort(AxiSlaveWrite):
         self.b_channel.send = send_late
 
     def behave(self, stalls: Stalls, source: random.Random) -> None:
-        """Take on a manner."""
+        """Draw latencies and stalls from `stalls` from now on."""
         self._wait.latency = stalls.latency
         self.aw_channel.queue_occupancy_limit = stalls.depth
         self.w_channel.queue_occupancy_limit = 4 * stalls.depth

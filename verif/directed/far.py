@@ -36,18 +36,18 @@ def _far(bench: Bench) -> None:
 def _jobs(jobs: Jobs, name: str, count: int, first: int) -> list[Job]:
     source = jobs.random(f"{name} offsets")
     found = []
-    # Compiled layers go on where a block has ended; others go by strides.
+    # Loops of compiled layers have `auto` addresses; those of `late_scales` have strides.
     strided = [late_scales(jobs, f"{name} {index}") for index in range(count)]
     for index, job in enumerate([*jobs.layers(name, count), *strided], first):
         offsets = {}
         for region in _REGIONS.values():
             base, size = job.regions[region]
-            # All bits of one width, from as far down as blocks are aligned.
+            # A random multiple of 64 with `bits` bits, each width as likely as another.
             bits = source.randint(max(14, size.bit_length() + 1), 32)
             most = min(base, (1 << bits) - 1 - size)
             offsets[region] = source.randint(most // 2, most) & ~63
         moved = far(job, offsets)
-        # A single bit is left of the size of the program's region, each in its turn.
+        # The size of the program's region is a power of two, another one for each job.
         _, size = job.regions[Region.PROGRAM]
         spare = (1 << 10 + index % 22) - size
         found.append(replace(moved, spare={Region.PROGRAM: max(0, spare)}))
@@ -55,7 +55,7 @@ def _jobs(jobs: Jobs, name: str, count: int, first: int) -> list[Job]:
 
 
 def far(job: Job, offsets: dict[Region, int]) -> Job:
-    """The same job at the same addresses, with regions that begin that many bytes before.
+    """A job whose data stay where they are, while its regions begin at lower addresses.
 
     Parameters
     ----------

@@ -151,7 +151,7 @@ def altered_job(
     memory = _noise(source, layout.size)
     load(memory, layout, program, x)
     if words is not None:
-        # Else the core would be told to run but the first of them.
+        # The program's own length would cut other instructions off.
         assert length is not None or len(words) == len(program.instructions)
         base, _ = layout.regions[Region.PROGRAM]
         content = words_to_bytes(words)
@@ -187,7 +187,7 @@ def altered_job(
 def another_program(
     program: Program, x: bytes, source: random.Random, name: str, words: Sequence[int]
 ) -> Job:
-    """Other instructions, of which there are fewer or some more, with the same data."""
+    """Other instructions, of any number that fits the region, with the same data."""
     beat = program.config.beat_bytes
     # The core reads it in whole beats.
     sizes = {Region.PROGRAM: beat * ceil_div(INSTRUCTION_BITS // 8 * len(words), beat)}
@@ -195,7 +195,7 @@ def another_program(
 
 
 def ending_well(job: Job) -> Job:
-    """A job of which the test itself relies on its good end."""
+    """The job, after a check that the simulator lets it end well."""
     assert job.good, f"{job.name} must end well, not with {job.cause!r}"
     return job
 
@@ -217,7 +217,7 @@ def _placed(
     regions: dict[Region, tuple[int, int]] = {}
     contents: list[dict[Region, np.ndarray]] = [{}, {}]
     for region, (base, size) in layout.regions.items():
-        # In a slice of the address space of its own, so that regions cannot overlap.
+        # Each region has a quarter of the address space, so that they cannot overlap.
         slices = len(layout.regions)
         room = (1 << _ADDRESS_BITS) // slices
         start = source.randrange(GUARD, room - size - GUARD) & ~63
@@ -226,6 +226,6 @@ def _placed(
         for content, memory in zip(contents, (before, after), strict=True):
             content[region] = np.concatenate([guards[0], memory[base : base + size], guards[1]])
     if cause != Cause.NONE:
-        # How far the results got is a question of time; the guards are not.
+        # Which results are written before a stop depends on the core's timing.
         contents[1].pop(Region.RESULTS)
     return Job(regions=regions, before=contents[0], after=contents[1], cause=cause, **others)

@@ -75,7 +75,7 @@ def _bodies(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
 
 
 def to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
-    """Loads that just fit, and that are one too many; as many results are not to be had."""
+    """Loads and stores that just fit, and the same with one word, tile or group too many."""
     loops = LOOPS
     layer = bare_layer(config)
     tokens = free_slots()
@@ -109,11 +109,11 @@ def to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
             ("words of weights", 1, config.weight_words * config.step + more),
         ):
             yield f"{what}, {'one too many' if more else 'all'}", weights(tiles, columns)
-    # Runs that pass each bit of their length by less than a step.
+    # Runs of a power of two and one step more, so that each bit of the length counts.
     for bit in range((config.weight_words * config.step - config.step).bit_length()):
         columns = min((1 << bit) + config.step, config.weight_words * config.step)
         yield f"a run of {columns} places", weights(1, columns)
-    # As many scales as there is room for, with fewer codes than that; and those of one group more.
+    # Scales that fill their slot while the codes do not fill theirs, and one group more of them.
     wide = layer | {"group_size": config.step, "offset": 1, "wide": 1}
     groups = config.scale_words // (4 * config.chunks)
     for number in (groups, groups + 1):
@@ -133,7 +133,8 @@ def to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
         encode(Opcode.LDX, base=0, level=0),
     ]
     mma = encode(Opcode.MMA, w_level=0, s_level=0, x_level=0, t_level=0)
-    # MMA has nothing else to wait for, and refuses what is one too many, or one bit too many.
+    # MMA with too many tiles: by one, or by each upper bit of the extent. Nothing else stops it, as
+    # its activations are there.
     for extra in (1, *(1 << bit for bit in range(1, EXTENT_BITS) if 1 << bit > config.tiles)):
         yield (
             f"MMA, {extra} tiles more than there may be",
@@ -146,8 +147,8 @@ def to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
                 encode(Opcode.END),
             ],
         )
-    # More columns than a slot of weights has, or runs longer than the accumulators are wide for, by
-    # the size of the group or of the block.
+    # More columns than a slot of weights holds; and runs that are longer than `run`, as the group
+    # size or the number of columns says.
     room = config.weight_words * config.step
     bits = INSTRUCTIONS[Opcode.LAYER].layout["group_size"].width
     most = (1 << bits) - 1
@@ -167,7 +168,7 @@ def to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
                 encode(Opcode.END),
             ],
         )
-    # A single one leaves the sums even if nobody takes it.
+    # FINAL takes a single result although no STY follows.
     yield (
         "a result that nobody stores",
         [
@@ -181,7 +182,7 @@ def to_the_limit(config: CoreConfig) -> Iterator[tuple[str, list[int]]]:
             encode(Opcode.END),
         ],
     )
-    # Without MMA, which would refuse as many itself.
+    # There is no MMA, which would refuse the tiles before STY does.
     yield (
         "STY, one tile too many",
         [

@@ -122,9 +122,9 @@ def innermost_tiles(jobs: Jobs) -> Job:
 
 
 def longest_job(jobs: Jobs, *, late: bool) -> Job:
-    """A program of as many instructions as there may be: LAYER comes again and again.
+    """A program of `PROGRAM_MAX` instructions, most of them copies of its LAYER.
 
-    At its end, or (``late``) before all that goes by it.
+    They stand at its end, or (``late``) behind the first LAYER, so that the loads come last.
     """
     source, numbers = jobs.random("longest"), jobs.numbers("longest")
     case = draw_case(source, numbers, jobs.config)
@@ -141,7 +141,7 @@ def longest_job(jobs: Jobs, *, late: bool) -> Job:
 def halved(words: Sequence[int], axis: Axis) -> list[int]:
     """A program that does the same, but goes over an axis in two parts of about the same size.
 
-    Loops over a size of 1, which that axis has without them, make room for it.
+    Loops over a size of 1 are left out where the nest needs their level.
     """
 
     def halve(_: Unit, loops: list[int], fields: dict[str, int]) -> list[int]:
@@ -155,7 +155,7 @@ def halved(words: Sequence[int], axis: Axis) -> list[int]:
             if loop["axis"] == axis and part > 1 and len(kept) < LOOP_LEVELS:
                 outer = {"step": part * loop["step"], "stride": part * loop["stride"]}
                 kept.insert(place, loop | outer)
-                # Levels that this loop is outside of have one more outside of them.
+                # A level is the number of loops outside of it: the new loop raises the inner ones.
                 _raise_levels(fields, 1, above=place)
                 break
         return [encode(Opcode.LOOP, **loop) for loop in kept]

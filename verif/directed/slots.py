@@ -82,7 +82,7 @@ def late_or_long(jobs: Jobs, count: int) -> list[Job]:
 def _late_bias(jobs: Jobs, name: str) -> Job:
     """A layer of one block whose biases come, with a second load, while FINAL waits for them."""
     source = jobs.random(name)
-    # As many as there is room for, of which FINAL takes one after the other; or a few.
+    # The biases of one tile, or as many as the core has room for.
     tiles = source.choice([1, jobs.config.tiles])
     program, x = biased_program(jobs, name, source, tiles)
     return ending_well(altered_job(with_late_biases(program), x, source, name))
@@ -91,7 +91,7 @@ def _late_bias(jobs: Jobs, name: str) -> Job:
 def late_scales(jobs: Jobs, name: str) -> Job:
     """Two tiles with the same codes, but each with scales that come when SCALE waits for them.
 
-    Both slots of all buffers are used, so that the second one is what is left behind.
+    Both slots of all buffers are used, so that later programs find data in each of them.
     """
     config, source = jobs.config, jobs.random(name)
     group_size = config.step
@@ -174,9 +174,9 @@ def _long_body(jobs: Jobs, name: str) -> Job:
 
 
 def _followed_body(jobs: Jobs, name: str) -> Job:
-    """The same, but the weights come last: they are read as they come, to the end of the slot.
+    """MMA of as many columns as a slot of weights has; it reads each word as soon as it is there.
 
-    Runs are long, so that SCALE does not hold up who reads them.
+    LDW comes last. Runs are long, so that SCALE does not hold up ARRAY.
     """
     return _full_slot(jobs, name, last=Unit.LDW)
 
@@ -184,7 +184,7 @@ def _followed_body(jobs: Jobs, name: str) -> Job:
 def _full_slot(jobs: Jobs, name: str, *, last: Unit) -> Job:
     config, source = jobs.config, jobs.random(name)
     columns = config.weight_words * config.step
-    # As short as the slot of the scales allows, but of whole steps.
+    # The fewest whole steps per group with which the scales fit their slot.
     steps = ceil_div(config.weight_words * config.chunks, config.scale_words)
     group_size = min(config.run, steps * config.step)
     if last == Unit.LDW:
@@ -223,8 +223,8 @@ def _full_slot(jobs: Jobs, name: str, *, last: Unit) -> Job:
 def _round_and_round(jobs: Jobs, name: str) -> Job:
     """MMA of about as many columns as a slot of weights has, in runs as long as they may be.
 
-    Reading goes on at the beginning of the slots; there are scales for more runs, as they were
-    loaded for shorter ones.
+    Activations are read again from the start of their slot. Scales were loaded for shorter runs, so
+    there are more of them than MMA needs.
     """
     config, source = jobs.config, jobs.random(name)
     loaded = config.weight_words * config.step
@@ -236,7 +236,7 @@ def _round_and_round(jobs: Jobs, name: str) -> Job:
     layer = bare_layer(config) | {"last_rows": 1}
     program, x = plain_data(jobs, name, source)
     if run % config.step:
-        # What lies behind a run has to be zero, and is the activations of another place here.
+        # A run ends within a step, whose other activations have to be zero.
         x = bytes(len(x))
     words = [
         *free_slots(),
@@ -257,14 +257,14 @@ def _round_and_round(jobs: Jobs, name: str) -> Job:
 def _in_pieces(jobs: Jobs, name: str) -> Job:
     """Three blocks of as many groups as fit, through which MMA goes in pieces of a few groups.
 
-    STY goes from tile to tile by loops over K, which is an axis to a nest, but nothing to STY: by
-    two of them first, and then by one.
+    STY goes from tile to tile by two loops over K, an axis that only its addresses depend on: two
+    tiles first, then one.
     """
     config, source = jobs.config, jobs.random(name)
     offset = source.randrange(2)
     lines = (1 + offset) * config.chunks
     columns = config.step * max(1, min(config.weight_words, config.scale_words // lines))
-    # All of them meet the same activations.
+    # Each piece is multiplied with the same activations.
     room = (places(config) - config.x_header_words) // config.group
     piece = config.step * source.randint(1, max(1, room))
     layer = bare_layer(config) | {"group_size": config.step, "offset": offset, "last_rows": 1}
@@ -293,7 +293,7 @@ def _in_pieces(jobs: Jobs, name: str) -> Job:
 
 
 def _row_tiles(jobs: Jobs, name: str) -> Job:
-    """Sum slots full of row tiles, one more than there are: TABLE waits with the rows' scales."""
+    """More row tiles than the sum slots hold: TABLE waits with the scales of the last rows."""
     config, source = jobs.config, jobs.random(name)
     most = config.sum_words // config.tile_sums
     tiles = 3

@@ -42,7 +42,7 @@ async def bad_programs(dut: Any) -> None:
         bad.spoil(bench.words)
         bench.place_instructions(bench.words)
         instruction = 0
-        # Where the regions lie is none of the model's business.
+        # The simulator's regions lie at other addresses, so it cannot judge these.
         if bad.cause != Cause.REGION:
             model = bench.simulate(sizes=bad.sizes, **bad.start)
             env.expect(f"{name}: cause of the model", model.cause.name, bad.cause.name)

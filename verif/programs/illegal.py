@@ -140,7 +140,7 @@ def _shrink(case: Case, rng: random.Random) -> Case:
 
 
 def _misalign(case: Case, rng: random.Random) -> Case:
-    """A region that begins where none may."""
+    """A region whose address is not a multiple of 64, or beyond the bus."""
     region = rng.choice(list(Region))
     base, size = case.regions[region]
     off = rng.choice([1 << rng.randrange(6), 1 << 40, 1 << 63])
@@ -149,7 +149,7 @@ def _misalign(case: Case, rng: random.Random) -> Case:
 
 
 def _length(case: Case, rng: random.Random) -> Case:
-    """The host is wrong about the program."""
+    """The host writes another fingerprint or another length."""
     if rng.random() < 0.3:
         return replace(case, expect=case.config.fingerprint ^ 1 << rng.randrange(64))
     count = len(case.words)
@@ -157,7 +157,7 @@ def _length(case: Case, rng: random.Random) -> Case:
 
 
 def _tokens(case: Case, rng: random.Random) -> Case:
-    """Tokens that nobody has waited for, in place of others or of any instruction."""
+    """A TOKEN of any counter, in place of another one or of any instruction."""
     tokens = [i for i, word in enumerate(case.words) if word & 0xFF == Opcode.TOKEN]
     at = rng.choice(tokens) if tokens and rng.random() < 0.7 else rng.randrange(len(case.words))
     word = encode(Opcode.TOKEN, counter=rng.choice(list(Token)), count=rng.choice([1, 2, 2]))
@@ -184,7 +184,8 @@ def _fields(word: int) -> bool:
         return False
 
 
-#: By name, with their share: those that leave the encoding right lead further.
+#: By name; a change that stands twice is drawn twice as often. The ones that keep the encoding
+#: legal are most, as such programs are not stopped by the decoder.
 MUTATIONS: dict[str, Callable[[Case, random.Random], Case]] = {
     "a bit": _flip,
     "a reserved bit": _reserve,

@@ -33,7 +33,7 @@ _INSTRUCTIONS = 4
 
 
 class _Unfit(Exception):
-    """A draft that leads nowhere."""
+    """A draft that cannot become a legal program."""
 
 
 def legal_case(config: CoreConfig, rng: random.Random) -> Case:
@@ -134,7 +134,7 @@ class _Draft:
         self.w_level = rng.choice([0, self.outer, count, rng.randint(0, count)])
         self.s_level = rng.randint(0, self.w_level)
         if rng.random() < 0.3:
-            # More scales than weights: what else lies in their blocks is not taken.
+            # MMA takes scales more often than weights, so the codes of some blocks are not read.
             self.w_level = rng.randint(0, count)
             self.s_level = rng.choice([count, rng.randint(self.w_level, count)])
         if self.one_block:
@@ -208,7 +208,8 @@ class _Draft:
         """A load, or one for each iteration of its outermost loop, which makes data late."""
         starts = range(0, loops[0].total, loops[0].step) if loops else range(0)
         levels = [value for name, value in fields.items() if name.endswith("level")]
-        # Of all loops, only the first of all bodies is the first.
+        # A load per iteration equals the whole nest only if strides give the addresses, and if no
+        # level is 0, which stands for once in the whole nest.
         apart = 1 < len(starts) <= _INSTRUCTIONS and not loops[0].auto and min(levels) > 0
         if not apart or self.rng.random() < 0.4:
             return [*_words(unit, loops), encode(unit.opcode, **fields)]
@@ -246,7 +247,7 @@ class _Draft:
         piece = ceil_div(words, pieces)
         columns = words * items - rng.randrange(items)
         if rng.random() < 0.4:
-            # Pieces of a slot in two loops: the outer one goes on within the slot, too.
+            # A slot is filled by two loops over K: the outer one, too, moves within the slot.
             loops.append(Loop(Axis.K, columns, rng.choice([1, 2, 2, 3]) * piece * items))
             columns = rng.choice([0, 1, 77])
         loops.append(Loop(Axis.K, columns, piece * items))
@@ -294,7 +295,8 @@ def _draft(config: CoreConfig, rng: random.Random) -> list[int]:
     layers, late = rng.choice([1, 1, 2, 3]), rng.random() < _LATE
     free = {name: rng.choice([1, 2, 2, 2]) for name in "WSXB"}
     if late:
-        # A load that comes twice goes to the same slots: not before they have been read.
+        # The biases come with a second load of the same block, which has to wait for the slots of
+        # the first one.
         free |= {"W": 1, "S": 1}
     tokens = [
         encode(Opcode.TOKEN, counter=Token[f"{name}_FREE"], count=count)
@@ -308,7 +310,7 @@ def _draft(config: CoreConfig, rng: random.Random) -> list[int]:
             fields = _layer_fields(config, rng)
             layer = Layer.of(config, fields)
             words.append(encode(Opcode.LAYER, **fields))
-        # Nobody reads the rest of what late biases come with, so no other layer can follow.
+        # The weights and scales of that second load are never read, so this layer is the last one.
         again = number == layers - 1 and layer.bias and late
         draft = _Draft(config, layer, rng, one_block=again)
         parts = [draft.ldx(), draft.ldw(), draft.mma(), draft.sty()]
@@ -322,7 +324,7 @@ def _draft(config: CoreConfig, rng: random.Random) -> list[int]:
             words += _late_biases(draft, fields)
         words += _interleaved(parts, rng) if rng.random() < 0.5 else [w for p in parts for w in p]
         if number and rng.random() < 0.2:
-            # Activations ahead of their layer.
+            # LDX may stand before the LAYER whose activations it loads.
             words = _hoisted(words, first)
     if rng.random() < 0.2:
         words += _unread(config, rng)
@@ -333,9 +335,9 @@ def _draft(config: CoreConfig, rng: random.Random) -> list[int]:
 
 
 def _late_biases(draft: _Draft, fields: dict[str, int]) -> list[int]:
-    """Weights and scales are there before their layer begins, of which the load brings the biases.
+    """A first load of weights and scales, without biases; those come with the layer's own load.
 
-    So FINAL waits for these, word by word, and STORE for it.
+    FINAL then waits for every word of the biases, and STORE for FINAL.
     """
     return [
         encode(Opcode.LAYER, **fields | {"bias": 0}),
@@ -345,7 +347,7 @@ def _late_biases(draft: _Draft, fields: dict[str, int]) -> list[int]:
 
 
 def _unread(config: CoreConfig, rng: random.Random) -> list[int]:
-    """A block that no MMA takes: it may be larger, and of longer runs, than MMA could take."""
+    """A load that no MMA follows: it may have more tiles and longer runs than MMA allows."""
     fields = _layer_fields(config, rng)
     form = Layer.of(config, fields).format
     tiles = rng.randint(1, max(1, config.tiles // form.planes))
@@ -372,7 +374,7 @@ def _unread(config: CoreConfig, rng: random.Random) -> list[int]:
 
 
 def _hoisted(words: list[int], first: int) -> list[int]:
-    """The LDX behind a place, with its loops, before the LAYER that is ahead of that place."""
+    """Move LDX and its loops, from `first` on, before the last LAYER that precedes `first`."""
     moved = [
         word
         for word in words[first:]

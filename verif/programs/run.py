@@ -175,7 +175,7 @@ def compare(case: Case, expected: Expected, seen: CoreState | None, memory: np.n
         return ""
     if cause == Cause.NONE:
         return _difference(memory, expected.after, base)
-    # What a stopped program has written are results, of this moment or of an earlier one.
+    # Each byte of a stopped program's results is untouched, or as one of its stores leaves it.
     possible = memory == expected.before
     for start, data in expected.writes:
         stop = start + len(data)
