@@ -265,7 +265,7 @@ class ScaleUnit(wiring.Component):
 
         # The same sums come again when a run or a plane begins anew. Where they are few, that waits
         # until the last one is done with; in most configurations they never are.
-        since = Signal(range(REUSE))
+        since = Signal(range(REUSE), reset_less=True)
         guard = Signal()
         early = [
             (run.rows == rows) & (layer.wide == wide)

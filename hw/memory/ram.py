@@ -4,7 +4,7 @@ from typing import Any
 
 from amaranth.lib.memory import Memory
 
-from lutcore.hw.cells.carry import family
+from lutcore.hw.cells.placed import family
 
 __all__ = ["lut_ram"]
 

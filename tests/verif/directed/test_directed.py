@@ -20,7 +20,7 @@ def test_a_core_without_a_fault_passes() -> None:
     model = build_model(
         verilog_of(SMALL_CORE), bus_width=SMALL_CORE.bus_width, optimise="fast", progress=False
     )
-    assert Regression(model, Jobs(SMALL_CORE, 2), QUICK).cycles > 1_000_000
+    assert Regression(model, Jobs(SMALL_CORE, 2), QUICK).learn()["cycles"] > 1_000_000
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
@@ -40,4 +40,4 @@ def test_scales_that_are_read_before_they_are_there() -> None:
     model = build_model(bad, bus_width=SMALL_CORE.bus_width, optimise="fast", progress=False)
     slots = [scenario for scenario in SCENARIOS if scenario.name == "slots"]
     with pytest.raises(LutcoreError, match=r"'slots' with seed 1: byte .* of RESULTS"):
-        Regression(model, Jobs(SMALL_CORE, 1), slots)
+        Regression(model, Jobs(SMALL_CORE, 1), slots).learn()
