@@ -49,8 +49,8 @@ class Engine(wiring.Component):
 
     Members
     -------
-    launch, run
-        From the supervisor.
+    launch
+        Pulse from the supervisor: begin to fetch.
     length, expect, bases, sizes
         Settings of the host.
     misplaced

@@ -30,10 +30,16 @@ class ArrayUnit(wiring.Component):
 
     Members
     -------
-    i
-        Table sets. Bank 0 first, then alternately.
-    o, o_pop
-        ``o_valid``: ``o_sums`` holds the oldest finished tile; ``o_pop`` removes it.
+    layer, start
+        Layer registers; pulse: an MMA instruction begins.
+    i, release
+        Table sets, bank 0 first, then alternately; pulse: the bank may be filled again.
+    write_enable, write_address, write_data
+        An entry of all tables, from TABLE.
+    buffer
+        Read port of the weight buffer.
+    o_valid, o_sums, o_pop
+        ``o_sums`` holds the oldest finished tile while ``o_valid`` is 1; ``o_pop`` removes it.
     w_available, w_take, w_give
         Weight slot tokens.
     expecting

@@ -121,8 +121,8 @@ class Lanes(wiring.Component):
         N·G·k bits: index bit j of table g of lane n at bit (g·k + j)·N + n.
     write_enable, write_address, write_data
         Entries of all tables: row m of table g at place m·G + g.
-    o_write, o_entry
-        A run's sums of one tile are in ``o_sums`` (lane-major: n, then m).
+    o_write, o_sums
+        While ``o_write`` is 1, ``o_sums`` has a run's sums of one tile (lane-major: n, then m).
     """
 
     def __init__(self, config: CoreConfig) -> None:

@@ -292,14 +292,18 @@ class TableUnit(wiring.Component):
 
     Members
     -------
-    body, body_done
-        Bodies of the instruction's nest; ``body_done`` asks for the next one.
-    fields, layer
-        Levels of the instruction; layer registers.
+    body, active
+        Bodies of the instruction's nest, each taken when it is done with; the nest has bodies left.
+    fields, layer, start
+        Levels of the instruction; layer registers; pulse: the instruction begins.
     x_take, x_available, x_give
         Activation slot tokens.
+    buffer
+        Read port of the activation buffer.
     o_set, o_run, o_rows
         Table sets to ARRAY, runs to SCALE, row scales (of finished row tiles) to FINAL.
+    release, write_enable, write_address, write_data
+        Pulse: ARRAY is done with a set; entries of all tables to ARRAY.
     operand_error
         A run longer than the accumulators are wide for, too many tiles, more columns than a slot of
         weights has, or loops that do not end together with a sum slot.

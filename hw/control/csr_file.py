@@ -155,8 +155,8 @@ class CsrFile(wiring.Component):
         Level: enabled and pending.
     interrupt
         Strobe that sets it.
-    busy, status
-        For STATUS (all its 32 bits) and for the write protection.
+    busy
+        Settings are refused.
     values
         Read-only registers (see :attr:`inputs`), by name.
     counter_select, counter_hit, counter_value

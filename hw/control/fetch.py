@@ -84,16 +84,16 @@ class Fetch(wiring.Component):
 
     Members
     -------
-    launch
-        Pulse: begin. ``length`` instructions, made for the fingerprint ``expect``.
+    launch, length, expect
+        Pulse: begin; instructions of the program; fingerprint that it was made for.
     command, i
         Request to the read master (offset 0 of the program region) and its beats.
-    loop_valid, loop_unit, loop
-        A loop for a unit that is idle.
+    loop_valid, loop
+        Pulse for a unit that is idle, a bit per unit; the loop that it gets.
     start, word
-        Pulse for a unit that is idle; its instruction, valid with the pulse.
-    layer, layer_set, token_add
-        Layer registers; a pulse when they change; TOKEN in ``word``.
+        Pulse for a unit that is idle, a bit per unit; its instruction, valid with the pulse.
+    layer, token_add
+        Layer registers; pulse: TOKEN is in ``word``.
     unit_busy, all_idle
         Units at work; nothing at all is under way, writes included.
     instruction

@@ -29,10 +29,10 @@ class SlotBuffer(wiring.Component):
 
     Members
     -------
-    write
-        ``enable`` (one bit per piece of the word), ``slot``, ``word``, ``data`` (one piece).
+    write_enable, write_slot, write_word, write_data
+        A bit per piece of the word; which slot, which word of it; one piece.
     begin, done
-        Strobes: a slot begins (``write.slot``), a word is complete.
+        Strobes: a slot begins (``write_slot``), a word is complete.
     read
         ``slot``, ``word``, ``enable``; ``data`` a cycle later. ``writer_slot`` and
         ``writer_count`` for the interlock.

@@ -78,8 +78,8 @@ class Unpacker(wiring.Component):
         From the cycle after ``start`` to that of ``done``.
     i
         Beats.
-    write
-        To the weight buffer, in groups of ``slice_group`` slices.
+    write_enable, write_word, write_data
+        To the weight buffer, in groups of ``slice_group`` slices: a bit per group of the word.
     done
         Strobe: the last word of the block is written.
     """
