@@ -51,7 +51,7 @@ class LookupTable(wiring.Component):
     Members
     -------
     write_address, write_data
-        (entry, bank), and an entry for each row.
+        Entry in the low bits and bank on top; an entry for each row.
     value
         For each lane the entries of all rows.
     """

@@ -231,8 +231,8 @@ class ScaleUnit(wiring.Component):
         even = low_zeros(cfg.tile_sums)
         body_base = Signal(self.sum_address + 1 - even, reset_less=True)
         tile_base = Signal.like(body_base, reset_less=True)
-        # So do chunks, at multiples of their rows; where those are a power of two, the next bits
-        # are the chunk's own.
+        # Chunks begin at multiples of ``rows``, whose low bits are 0. Where ``rows`` is a power of
+        # two, the bits above those are the number of the chunk.
         even_chunk = low_zeros(cfg.rows)
         own = even - even_chunk if cfg.rows == 1 << even_chunk else 0
         low_chunk = even_chunk + own

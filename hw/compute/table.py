@@ -92,7 +92,8 @@ class TableFill(wiring.Component):
         The last lookup in the older set is at most two cycles away. The next set's first entry is
         written two cycles later at the earliest.
     write_enable, write_address, write_data
-        To the table memories: address is (bank, entry); one entry for every table.
+        To the table memories: the address has the entry in its low bits and the bank on top; an
+        entry for every table.
     """
 
     def __init__(self, config: CoreConfig) -> None:

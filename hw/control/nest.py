@@ -98,11 +98,11 @@ class Nest(wiring.Component):
     address_width
         Bits of the address; addresses wrap at it, strides are cut to it.
     region_bits
-        Bits of the addresses that there are, if whoever takes the bodies stops at one beyond them.
-        Of an address there are two bits more then, which say so: not both are zero there.
+        Bits of the addresses within a region, if whoever takes the bodies stops at one beyond it.
+        An address then has two bits more, which are not both 0 where it lies beyond the region.
     aligned
-        The same for addresses that are no multiples: lowest bits that are zero in every body that
-        another one follows.
+        Lowest bits of an address that are 0, if whoever takes the bodies stops at one with others.
+        They are right in every body that another one follows, so that the nest leaves them out.
     prompt
         Whether a body may be taken in the first cycle of ``o.valid``.
 

@@ -292,8 +292,8 @@ class WeightLoader(wiring.Component):
             tiles.eq(body.n),
             lines.eq((Mux(layer.per_plane, layer.planes, 1) + layer.offset) << layer.wide),
         ]
-        # A block has a token, and there are never more of these than both counters and a reader
-        # hold, even in a program that makes some for slots that are in use.
+        # Every block in the queue holds a token, and at most 2 * SLOTS + 1 tokens exist: SLOTS in
+        # each of the two counters and one with the reader, whatever tokens a program adds.
         tags = Queue(width=layout.size + 2, depth=2 * SLOTS + 1, bounded=False)
         m.submodules.tags = tags
         waiting = Signal()
