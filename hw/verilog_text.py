@@ -22,6 +22,9 @@ WAIVERS = """\
 // Left to the rules of Verilog, which extend and cut as meant here:
 /* verilator lint_off WIDTHEXPAND */
 /* verilator lint_off WIDTHTRUNC */
+// A limit may be the most that a counter holds:
+/* verilator lint_off UNSIGNED */
+/* verilator lint_off CMPCONST */
 // A variable has its default before each case; registers keep their value:
 /* verilator lint_off CASEINCOMPLETE */
 // Makes simulators begin with every process waiting, see `started` in lutcore.hw.verilog_text:

@@ -2,13 +2,13 @@
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.hw.contract.csr import COUNTER_UNITS, CSRS, ID_VALUE, Control, Status
 from lutcore.hw.contract.isa import ISA_VERSION
 from lutcore.hw.memory.axi import Axi4Lite
-from lutcore.hw.memory.ram import lut_ram
 from lutcore.hw.util import State
 
 __all__ = [
@@ -53,6 +53,7 @@ class CounterBank(wiring.Component):
     """
 
     def __init__(self) -> None:
+        self.memory = Memory(shape=COUNTER_BITS, depth=COUNTER_SLOTS, init=[])
         super().__init__(
             {
                 "clear": In(1),
@@ -65,7 +66,7 @@ class CounterBank(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.memory = memory = lut_ram(platform, shape=COUNTER_BITS, depth=COUNTER_SLOTS)
+        m.submodules.memory = memory = self.memory
         read, write = memory.read_port(domain="comb"), memory.write_port()
 
         # Events come late in their cycle: a register first.

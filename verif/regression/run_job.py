@@ -62,7 +62,9 @@ def _design(job: Job, bench: Bench, config: CoreConfig) -> str:
 
     if bench.core and job.rtl is not None:
         return bench.prepare(read_core(job.rtl, config))
-    return without_initial_values(scrambled(bench.prepare(bench.verilog(config))))
+    verilog = scrambled(bench.prepare(bench.verilog(config)))
+    # A unit's ports are looked at during its reset, before registers without one have a value.
+    return without_initial_values(verilog) if bench.core else verilog
 
 
 def _read_results(file: Path) -> list[Outcome]:

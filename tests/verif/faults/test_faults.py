@@ -21,7 +21,7 @@ from lutcore.verif.regression.runner import JobResult, run_jobs
 def run(folder: Path, test: str, rtl: Path | None = None) -> JobResult:
     """Run tests of the bench ``faults``, given as an alternative of names."""
     settings = Settings(load_config("tiny"), 1, "faults", "icarus", 1, folder)
-    (result,) = run_jobs([Job(settings, "tiny", test=f"({test})", rtl=rtl)], 1)
+    (result,) = run_jobs([Job(settings, "tiny", test=f"({test})", rtl=rtl)])
     return result
 
 

@@ -33,12 +33,13 @@ def verify(*options: object) -> int:
 
 
 def broken(verilog: str) -> str:
-    """The core with one operator of the scale unit changed."""
+    """The core with subtractions for the sums in a lane of the scale unit."""
     start = re.search(r"^module \\lutcore\.core\.engine\.scale\.lane_0 ", verilog, re.MULTILINE)
     assert start is not None
     before, rest = verilog[: start.start()], verilog[start.start() :]
-    assert " + " in rest
-    return before + rest.replace(" + ", " - ", 1)
+    lane, end, rest = rest.partition("endmodule")
+    assert " + " in lane
+    return before + lane.replace(" + ", " - ") + end + rest
 
 
 def test_a_good_core_passes(config: Path, tmp_path: Path, capsys) -> None:
