@@ -1,6 +1,8 @@
 """The core: units, buffers, tokens, bus masters and control, wired together."""
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from typing import Any, NamedTuple
+
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,15 +21,15 @@ from lutcore.hw.contract.isa import (
     Token,
     Unit,
 )
-from lutcore.hw.contract.loops import ADDRESS_BITS
 from lutcore.hw.control.csr_file import CounterBank, CsrFile, event_bits, status_word
 from lutcore.hw.control.fetch import Fetch
-from lutcore.hw.control.nest import Nest
-from lutcore.hw.control.supervisor import ErrorPort, Supervisor, TokenBank
+from lutcore.hw.control.issue import Issue
+from lutcore.hw.control.nest import body_layout
+from lutcore.hw.control.supervisor import ErrorPort, Supervisor
+from lutcore.hw.control.tokens import TokenBank
 from lutcore.hw.memory.axi import Axi4, Axi4Lite, forward
 from lutcore.hw.memory.buffers import SlotBuffer
 from lutcore.hw.memory.dma import (
-    REGION_BITS,
     ReadMaster,
     Window,
     WriteMaster,
@@ -42,6 +44,14 @@ __all__ = ["Core", "Engine"]
 
 #: Clients of the read master, in its order.
 READERS = ("fetch", "ldx", "ldw")
+
+
+class _Buffer(NamedTuple):
+    """A buffer's memory, and the ports of its loader and of its reader."""
+
+    memory: SlotBuffer
+    writer: Any
+    reader: Any
 
 
 class Engine(wiring.Component):
@@ -72,6 +82,7 @@ class Engine(wiring.Component):
         beat = config.bus_width
         self.fetch = Fetch(config)
         self.table = TableUnit(config)
+        self.array = ArrayUnit(config)
         self.scale = scale = ScaleUnit(config)
         self.final = final = FinalUnit(config)
         self.store = StoreUnit(config)
@@ -80,6 +91,11 @@ class Engine(wiring.Component):
         self.ldw = WeightLoader(config, scale_write=scale_write, bias_write=bias_write)
         x_write = write_signature(config.x_memory_bits, beat, config.x_slot_words)
         self.ldx = ActivationLoader(config, write=x_write)
+        self.tokens = TokenBank()
+        # Strides of MMA are offsets in the activation buffer.
+        offset_bits = len(self.table.reader.seek_word)
+        self.issues = {unit: Issue(config, unit, offset_bits=offset_bits) for unit in Unit}
+        self.buffers = self._buffers()
         # Of the clients of the read master in their order, and of the write master.
         self.requesters = {
             **{name: getattr(self, name) for name in READERS},
@@ -129,123 +145,104 @@ class Engine(wiring.Component):
             }
         )
 
-    #: Reasons to stop that come from the engine; see ``elaborate``.
+    #: Reasons to stop that come from the engine; see ``_connect_errors``.
     error_sources = 16
+
+    def _buffers(self) -> dict[str, _Buffer]:
+        """The buffers between loaders and units."""
+        cfg = self.config
+        beat = cfg.bus_width
+        ldw, ldx, table, array = self.ldw, self.ldx, self.table, self.array
+        scale, final = self.scale, self.final
+
+        def buffer(writer: Any, reader: Any, width: int, words: int, piece: int = beat) -> _Buffer:
+            # Scales come with codes, and no sooner are there sums to be scaled.
+            memory = SlotBuffer(
+                width=width, piece=piece, slot_words=words, reset_less=writer is ldw.scales
+            )
+            return _Buffer(memory, writer, reader)
+
+        piece = ldw.unpacker.piece
+        return {
+            "weights": buffer(
+                ldw.weights, array.buffer, array.stored_bits, cfg.weight_words, piece
+            ),
+            "scales": buffer(ldw.scales, scale.buffer, scale.word_bits, scale.slot_words),
+            "biases": buffer(ldw.biases, final.bias, final.bias_width, final.bias_slot_words),
+            "activations": buffer(ldx.buffer, table.buffer, cfg.x_memory_bits, cfg.x_slot_words),
+        }
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        cfg = self.config
-        m.submodules.fetch = fetch = self.fetch
-        windows = self.windows
-        for name, window in windows.items():
+        for name in ("fetch", "table", "array", "scale", "final", "store", "ldw", "ldx", "tokens"):
+            m.submodules[name] = getattr(self, name)
+        for unit, issue in self.issues.items():
+            m.submodules[f"issue_{unit.name.lower()}"] = issue
+        for name, window in self.windows.items():
             m.submodules[f"window_{name}"] = window
-        regions = {
-            "fetch": Region.PROGRAM,
-            "ldx": Region.ACTIVATIONS,
-            "ldw": Region.WEIGHTS,
-            "store": Region.RESULTS,
-        }
-        for name, window in windows.items():
-            wiring.connect(m, self.requesters[name].command, window.i)
-            m.d.comb += [
-                window.base.eq(self.bases[regions[name]]),
-                window.size.eq(self.sizes[regions[name]]),
-            ]
+        for name, buffer in self.buffers.items():
+            m.submodules[f"{name}_buffer"] = buffer.memory
+            wiring.connect(m, buffer.reader, buffer.memory.read)
+            for port in buffer.writer.signature.members:
+                m.d.comb += getattr(buffer.memory, port).eq(getattr(buffer.writer, port))
+        self._connect_instructions(m)
+        self._connect_chain(m)
+        self._connect_tokens(m)
+        self._connect_memory(m)
+        busy = self._connect_activity(m)
+        self._connect_errors(m)
+        self._connect_watches(m, busy)
+        return m
 
-        # Units.
-        m.submodules.table = table = self.table
-        m.submodules.array = array = ArrayUnit(cfg)
-        m.submodules.scale = scale = self.scale
-        m.submodules.final = final = self.final
-        m.submodules.store = store = self.store
-        m.submodules.ldw = ldw = self.ldw
-        m.submodules.ldx = ldx = self.ldx
-
-        # Buffers.
-        beat = cfg.bus_width
-        buffers = {
-            "weights": (
-                ldw.weights,
-                array.buffer,
-                array.stored_bits,
-                ldw.unpacker.piece,
-                cfg.weight_words,
-            ),
-            "scales": (ldw.scales, scale.buffer, scale.word_bits, beat, scale.slot_words),
-            "biases": (ldw.biases, final.bias, final.bias_width, beat, final.bias_slot_words),
-            "activations": (ldx.buffer, table.buffer, cfg.x_memory_bits, beat, cfg.x_slot_words),
-        }
-        for name, (writer, reader, width, piece, words) in buffers.items():
-            # Scales come with codes, and no sooner are there sums to be scaled.
-            buffer = SlotBuffer(
-                width=width, piece=piece, slot_words=words, reset_less=name == "scales"
-            )
-            m.submodules[f"{name}_buffer"] = buffer
-            wiring.connect(m, reader, buffer.read)
-            for port in ("write_enable", "write_slot", "write_word", "write_data", "begin", "done"):
-                m.d.comb += getattr(buffer, port).eq(getattr(writer, port))
-
-        # Instructions: loops go to the nests, fields and number are kept per unit.
-        nests, fields, numbers = {}, {}, {}
-        for unit in Unit:
-            name = unit.name.lower()
-            # Strides of MMA are offsets in the activation buffer.
-            width = len(table.reader.seek_word) if unit == Unit.MMA else ADDRESS_BITS
-            # What is not whole beats from the region's start is out of bounds to a loader; STORE
-            # refuses what does not begin where a row of results may.
-            aligned = {Unit.MMA: 0, Unit.STY: low_zeros(RESULT_ALIGNMENT)}
-            # All but TABLE look at a body first, and take it later.
-            nest = Nest(
-                address_width=width,
-                region_bits=None if unit == Unit.MMA else REGION_BITS,
-                aligned=aligned.get(unit, cfg.beat_shift),
-                prompt=unit == Unit.MMA,
-            )
-            m.submodules[f"nest_{name}"] = nest
-            layout = INSTRUCTIONS[unit.opcode].layout
-            held = Signal(layout, name=f"{name}_fields", reset_less=True)
-            number = Signal(range(PROGRAM_MAX), name=f"{name}_number", reset_less=True)
-            now = data.View(layout, fetch.word)
-            m.d.comb += [
-                nest.push.valid.eq(fetch.loop_valid[unit]),
-                nest.start.eq(fetch.start[unit]),
-            ]
-            for field in nest.push.payload.shape().members:
-                m.d.comb += nest.push.payload[field].eq(fetch.loop[field])
-            if unit != Unit.MMA:
-                m.d.comb += nest.base.eq(now.base)
-            with m.If(fetch.start[unit]):
-                m.d.sync += [held.eq(fetch.word), number.eq(fetch.instruction)]
-            nests[unit], fields[unit], numbers[unit] = nest, held, number
-
-        for unit, consumer in (
-            (Unit.LDW, ldw),
-            (Unit.LDX, ldx),
-            (Unit.STY, store),
-            (Unit.MMA, table),
-        ):
-            nest, body = nests[unit], consumer.body
-            m.d.comb += [
-                body.valid.eq(nest.o.valid),
-                nest.o.ready.eq(body.ready),
-            ]
-            for field in nest.o.payload.shape().members:
-                m.d.comb += body.payload[field].eq(nest.o.payload[field])
+    def _connect_instructions(self, m: Module) -> None:
+        """From FETCH to the units."""
+        fetch, issues = self.fetch, self.issues
         m.d.comb += [
-            nests[Unit.LDW].next_address.eq(ldw.next_address),
-            nests[Unit.LDX].next_address.eq(ldx.next_address),
-            nests[Unit.STY].next_address.eq(store.next_address),
-            table.fields.eq(fields[Unit.MMA]),
-            ldw.fields.eq(fields[Unit.LDW]),
-            ldx.fields.eq(fields[Unit.LDX]),
+            fetch.launch.eq(self.launch),
+            fetch.length.eq(self.length),
+            fetch.expect.eq(self.expect),
+            self.finished.eq(fetch.finished),
         ]
-        for unit in (table, array, scale, final, store, ldw):
-            m.d.comb += unit.layer.eq(fetch.layer)
-        for unit in (table, array, scale, final):
-            m.d.comb += unit.start.eq(fetch.start[Unit.MMA])
-        m.d.comb += [ldw.start.eq(fetch.start[Unit.LDW]), ldx.start.eq(fetch.start[Unit.LDX])]
+        workers = {
+            Unit.LDW: self.ldw,
+            Unit.LDX: self.ldx,
+            Unit.STY: self.store,
+            Unit.MMA: self.table,
+        }
+        for unit, worker in workers.items():
+            issue, body = issues[unit], worker.body
+            m.d.comb += [
+                issue.loop_valid.eq(fetch.loop_valid[unit]),
+                issue.loop.eq(fetch.loop),
+                issue.start.eq(fetch.start[unit]),
+                issue.word.eq(fetch.word),
+                issue.instruction.eq(fetch.instruction),
+                body.valid.eq(issue.body.valid),
+                issue.body.ready.eq(body.ready),
+                # MMA's addresses are shorter than TABLE's.
+                *(
+                    body.payload[name].eq(issue.body.payload[name])
+                    for name in body_layout().members
+                ),
+            ]
+            if unit != Unit.MMA:
+                m.d.comb += issue.next_address.eq(worker.next_address)
+            if unit != Unit.STY:
+                m.d.comb += worker.fields.eq(issue.fields)
+        for worker in (self.table, self.array, self.scale, self.final, self.store, self.ldw):
+            m.d.comb += worker.layer.eq(fetch.layer)
+        for worker in (self.table, self.array, self.scale, self.final):
+            m.d.comb += worker.start.eq(fetch.start[Unit.MMA])
+        m.d.comb += [
+            self.ldw.start.eq(fetch.start[Unit.LDW]),
+            self.ldx.start.eq(fetch.start[Unit.LDX]),
+        ]
 
-        # The chain of MMA.
+    def _connect_chain(self, m: Module) -> None:
+        """The units that an MMA passes through."""
+        table, array, scale, final, store = (
+            self.table, self.array, self.scale, self.final, self.store,
+        )  # fmt: skip
         wiring.connect(m, table.o_set, array.i)
         wiring.connect(m, table.o_run, scale.i)
         wiring.connect(m, table.o_rows, final.rows)
@@ -258,7 +255,7 @@ class Engine(wiring.Component):
             array.write_address.eq(table.write_address),
             array.write_data.eq(table.write_data),
             table.release.eq(array.release),
-            array.expecting.eq(nests[Unit.MMA].busy | table.active),
+            array.expecting.eq(self.issues[Unit.MMA].busy | table.active),
             scale.acc_valid.eq(array.o_valid),
             scale.acc_sums.eq(array.o_sums),
             array.o_pop.eq(scale.acc_pop),
@@ -270,80 +267,91 @@ class Engine(wiring.Component):
             self.lookup.eq(array.issue),
         ]
 
-        # Tokens.
-        m.submodules.tokens = tokens = TokenBank()
-        token_word = data.View(INSTRUCTIONS[Opcode.TOKEN].layout, fetch.word)
-        ends = {
-            "w": (ldw.w_take, ldw.w_give, array.w_take, array.w_give),
-            "s": (ldw.s_take, ldw.s_give, scale.s_take, scale.s_give),
-            "x": (ldx.x_take, ldx.x_give, table.x_take, table.x_give),
-            "b": (ldw.b_take, ldw.b_give, final.b_take, final.b_give),
+    def _connect_tokens(self, m: Module) -> None:
+        tokens = self.tokens
+        word = data.View(INSTRUCTIONS[Opcode.TOKEN].layout, self.fetch.word)
+        m.d.comb += [
+            tokens.add.eq(self.fetch.token_add),
+            tokens.counter.eq(word.counter),
+            tokens.count.eq(word.count),
+        ]
+        tokens.connect(m, "W", self.ldw.w, self.array.w)
+        tokens.connect(m, "S", self.ldw.s, self.scale.s)
+        tokens.connect(m, "X", self.ldx.x, self.table.x)
+        tokens.connect(m, "B", self.ldw.b, self.final.b)
+
+    def _connect_memory(self, m: Module) -> None:
+        """From the units through their windows to the bus masters, and back."""
+        regions = {
+            "fetch": Region.PROGRAM,
+            "ldx": Region.ACTIVATIONS,
+            "ldw": Region.WEIGHTS,
+            "store": Region.RESULTS,
         }
-        for name, (free_take, full_give, full_take, free_give) in ends.items():
-            free, full = Token[f"{name.upper()}_FREE"], Token[f"{name.upper()}_FULL"]
+        for name, window in self.windows.items():
+            wiring.connect(m, self.requesters[name].command, window.i)
             m.d.comb += [
-                tokens.take[free].eq(free_take),
-                tokens.give[full].eq(full_give),
-                tokens.take[full].eq(full_take),
-                tokens.give[free].eq(free_give),
+                window.base.eq(self.bases[regions[name]]),
+                window.size.eq(self.sizes[regions[name]]),
             ]
-        m.d.comb += [
-            tokens.add.eq(fetch.token_add),
-            tokens.counter.eq(token_word.counter),
-            tokens.count.eq(token_word.count),
-            ldw.w_available.eq(tokens.available[Token.W_FREE]),
-            ldw.s_available.eq(tokens.available[Token.S_FREE]),
-            ldw.b_available.eq(tokens.available[Token.B_FREE]),
-            ldx.x_available.eq(tokens.available[Token.X_FREE]),
-            array.w_available.eq(tokens.available[Token.W_FULL]),
-            scale.s_available.eq(tokens.available[Token.S_FULL]),
-            final.b_available.eq(tokens.available[Token.B_FULL]),
-            table.x_available.eq(tokens.available[Token.X_FULL]),
-        ]
-
-        # Memory.
         for client, name in enumerate(READERS):
-            unit, window = self.requesters[name], windows[name]
+            unit, window = self.requesters[name], self.windows[name]
+            response, command = self.responses[client], self.commands[client]
             m.d.comb += [
-                unit.i.valid.eq(self.responses[client].valid),
-                unit.i.payload.eq(self.responses[client].payload.data),
-                self.responses[client].ready.eq(unit.i.ready),
+                unit.i.valid.eq(response.valid),
+                unit.i.payload.eq(response.payload.data),
+                response.ready.eq(unit.i.ready),
+                # The longest client gives the width.
+                command.valid.eq(window.o.valid),
+                command.payload.address.eq(window.o.payload.address),
+                command.payload.beats.eq(window.o.payload.beats),
+                window.o.ready.eq(command.ready),
             ]
-            # The longest client gives the width.
-            m.d.comb += [
-                self.commands[client].valid.eq(window.o.valid),
-                self.commands[client].payload.address.eq(window.o.payload.address),
-                self.commands[client].payload.beats.eq(window.o.payload.beats),
-                window.o.ready.eq(self.commands[client].ready),
-            ]
-        m.d.comb += [
-            self.write_data.valid.eq(store.o.valid),
-            self.write_data.payload.eq(store.o.payload),
-            store.o.ready.eq(self.write_data.ready),
-        ]
-        wiring.connect(m, windows["store"].o, wiring.flipped(self.write_command))
+        wiring.connect(m, self.store.o, wiring.flipped(self.write_data))
+        wiring.connect(m, self.windows["store"].o, wiring.flipped(self.write_command))
 
-        # What is under way.
-        busy = Signal(len(Unit))
-        mma_active = table.active | array.active | scale.active | final.active
-        m.d.comb += [
-            busy[Unit.LDW].eq(nests[Unit.LDW].busy | ldw.active),
-            busy[Unit.LDX].eq(nests[Unit.LDX].busy | ldx.active),
-            busy[Unit.MMA].eq(nests[Unit.MMA].busy | mma_active),
+    def _connect_activity(self, m: Module) -> Signal:
+        """What is under way; a bit per unit that instructions are for."""
+        ldw, ldx, store = self.ldw, self.ldx, self.store
+        chain = (self.table, self.array, self.scale, self.final)
+        active = {
+            Unit.LDW: ldw.active,
+            Unit.LDX: ldx.active,
+            Unit.MMA: Cat(unit.active for unit in chain).any(),
             # Until the responses are there, so that a bad one is not put down to the next STY.
-            busy[Unit.STY].eq(nests[Unit.STY].busy | store.active | ~self.write_idle),
-            fetch.unit_busy.eq(busy),
+            Unit.STY: store.active | ~self.write_idle,
+        }
+        busy = Signal(len(Unit))
+        m.d.comb += [busy[unit].eq(self.issues[unit].busy | active[unit]) for unit in Unit]
+        m.d.comb += [
+            self.fetch.unit_busy.eq(busy),
             # A loader is active until the last beat of its last request is there.
             # STORE has the last words of a request for as long as it is not issued.
-            fetch.all_idle.eq(~busy.any() & self.bus_idle),
-            fetch.launch.eq(self.launch),
-            fetch.length.eq(self.length),
-            fetch.expect.eq(self.expect),
-            self.finished.eq(fetch.finished),
+            self.fetch.all_idle.eq(~busy.any() & self.bus_idle),
         ]
+        return busy
 
-        # Reasons to stop, the most telling first.
-        def because(condition, cause: Cause, number) -> ErrorPort:
+    def _number(self, unit: Unit) -> Value:
+        """Number of the instruction that a unit works on."""
+        return self.issues[unit].number
+
+    def _read_instruction(self) -> Value:
+        """Number of the instruction whose data come, or are to come, from the bus."""
+        return Mux(
+            self.read_error_client == READERS.index("fetch"),
+            self.fetch.receiving,
+            Mux(
+                self.read_error_client == READERS.index("ldx"),
+                self._number(Unit.LDX),
+                self._number(Unit.LDW),
+            ),
+        )
+
+    def _connect_errors(self, m: Module) -> None:
+        """Reasons to stop, the most telling first."""
+        fetch, tokens, windows, of = self.fetch, self.tokens, self.windows, self._number
+
+        def because(condition: Value, cause: Cause, number: Value) -> Any:
             reason = Signal(ErrorPort)
             m.d.comb += [
                 reason.valid.eq(condition),
@@ -352,12 +360,6 @@ class Engine(wiring.Component):
             ]
             return reason
 
-        of = numbers
-        reader = Mux(
-            self.read_error_client == READERS.index("fetch"),
-            fetch.receiving,
-            Mux(self.read_error_client == READERS.index("ldx"), of[Unit.LDX], of[Unit.LDW]),
-        )
         # Without a layer there are no sizes; MMA does not know where a block of activations ends.
         sized = Cat(fetch.start[unit] for unit in (Unit.LDW, Unit.MMA, Unit.STY)).any()
         unfit = (sized & (fetch.layer.planes == 0)) | (fetch.loop_valid[Unit.MMA] & fetch.loop.auto)
@@ -366,62 +368,61 @@ class Engine(wiring.Component):
         m.d.sync += checking.eq(self.launch)
         over = tokens.overflow
         free_over = Cat(over[Token[f"{n}_FREE"]] for n in "WSXB").any()
+        full_over = Mux(over[Token.X_FULL], of(Unit.LDX), of(Unit.LDW))
+        computes = self.table.operand_error | self.scale.operand_error
         reasons = [
             fetch.error,
             because(checking & self.misplaced, Cause.REGION, fetch.instruction),
             because(unfit, Cause.OPERAND, fetch.instruction),
-            because(self.read_error, Cause.READ_ERROR, reader),
-            because(self.write_error, Cause.WRITE_ERROR, of[Unit.STY]),
+            because(self.read_error, Cause.READ_ERROR, self._read_instruction()),
+            because(self.write_error, Cause.WRITE_ERROR, of(Unit.STY)),
             because(windows["fetch"].error, Cause.BOUNDS, fetch.instruction),
-            because(windows["ldx"].error, Cause.BOUNDS, of[Unit.LDX]),
-            because(windows["ldw"].error, Cause.BOUNDS, of[Unit.LDW]),
-            because(windows["store"].error, Cause.BOUNDS, of[Unit.STY]),
-            because(ldx.operand_error, Cause.OPERAND, of[Unit.LDX]),
-            because(ldw.operand_error, Cause.OPERAND, of[Unit.LDW]),
-            because(table.operand_error | scale.operand_error, Cause.OPERAND, of[Unit.MMA]),
-            because(store.operand_error, Cause.OPERAND, of[Unit.STY]),
+            because(windows["ldx"].error, Cause.BOUNDS, of(Unit.LDX)),
+            because(windows["ldw"].error, Cause.BOUNDS, of(Unit.LDW)),
+            because(windows["store"].error, Cause.BOUNDS, of(Unit.STY)),
+            because(self.ldx.operand_error, Cause.OPERAND, of(Unit.LDX)),
+            because(self.ldw.operand_error, Cause.OPERAND, of(Unit.LDW)),
+            because(computes, Cause.OPERAND, of(Unit.MMA)),
+            because(self.store.operand_error, Cause.OPERAND, of(Unit.STY)),
             because(tokens.add_overflow, Cause.TOKEN, fetch.instruction),
-            because(free_over, Cause.TOKEN, of[Unit.MMA]),
-            because(over.any(), Cause.TOKEN, Mux(over[Token.X_FULL], of[Unit.LDX], of[Unit.LDW])),
+            because(free_over, Cause.TOKEN, of(Unit.MMA)),
+            because(over.any(), Cause.TOKEN, full_over),
         ]
         assert len(reasons) == self.error_sources
         m.d.comb += [self.errors[i].eq(reason) for i, reason in enumerate(reasons)]
 
+    def _connect_watches(self, m: Module, busy: Signal) -> None:
+        """What the counters and the watches of the supervisor see."""
         # The oldest instruction that is not finished; what a unit is busy with is older than what
         # FETCH waits with.
-        first, *others = Unit
-        oldest = Mux(busy[first], numbers[first], fetch.instruction)
-        for unit in others:
-            older = busy[unit] & (numbers[unit] < oldest)
-            oldest = Mux(older, numbers[unit], oldest)
-        units = {
-            "fetch": fetch,
-            "ldw": ldw,
-            "ldx": ldx,
-            "table": table,
-            "array": array,
-            "scale": scale,
-            "final": final,
-            "store": store,
-        }
-        m.d.comb += [self.states[i].eq(units[name].state) for i, name in enumerate(COUNTER_UNITS)]
+        oldest = self.fetch.instruction
+        for place, unit in enumerate(Unit):
+            older = busy[unit]
+            if place:
+                older = older & (self._number(unit) < oldest)
+            oldest = Mux(older, self._number(unit), oldest)
+        states = {name: getattr(self, name).state for name in COUNTER_UNITS}
+        m.d.comb += [self.states[i].eq(states[name]) for i, name in enumerate(COUNTER_UNITS)]
         # What FETCH does by itself takes less time than a deadlock, for all of a program.
-        working = Cat(units[name].state == State.BUSY for name in units if name != "fetch").any()
-        working = working | ldw.counting
+        working = Cat(states[name] == State.BUSY for name in states if name != "fetch").any()
         # No unit is ready for a body that is not there.
-        nest_moves = Cat(nest.o.ready for nest in nests.values()).any()
+        moves = Cat(issue.body.ready for issue in self.issues.values()).any()
         progress = Signal(reset_less=True)
-        m.d.sync += progress.eq(working | nest_moves)
-        m.d.comb += self.progress.eq(progress)
         # Nobody asks in the cycle after a reset.
         oldest_then = Signal.like(self.oldest_at, reset_less=True)
         unanswered_then = Signal.like(self.unanswered_at, reset_less=True)
         m.d.sync += [
+            progress.eq(working | self.ldw.counting | moves),
             oldest_then.eq(oldest),
-            unanswered_then.eq(Mux(self.read_owed, reader, of[Unit.STY])),
+            unanswered_then.eq(
+                Mux(self.read_owed, self._read_instruction(), self._number(Unit.STY))
+            ),
         ]
-        m.d.comb += [self.oldest_at.eq(oldest_then), self.unanswered_at.eq(unanswered_then)]
-        return m
+        m.d.comb += [
+            self.progress.eq(progress),
+            self.oldest_at.eq(oldest_then),
+            self.unanswered_at.eq(unanswered_then),
+        ]
 
 
 class Core(wiring.Component):

@@ -38,7 +38,7 @@ class LutArray(Elaboratable):
         return (
             [fill.i.valid, fill.i.ready, fill.i.payload, fill.ternary, fill.busy]
             + [array.layer, array.start, array.expecting, array.active, array.issue, array.state]
-            + [array.w_available, array.w_take, array.w_give]
+            + [array.w.available, array.w.take, array.w.give]
             + [array.o_valid, array.o_pop, array.o_sums]
             + [value for _, _, value in buffer.signature.flatten(buffer)]
         )

@@ -18,6 +18,7 @@ from lutcore.hw.compute.lanes import Lanes, step_layout
 from lutcore.hw.compute.table import set_tag
 from lutcore.hw.contract.config import CoreConfig, ceil_div
 from lutcore.hw.contract.isa import INSTRUCTIONS, Opcode
+from lutcore.hw.control.tokens import TokenPort
 from lutcore.hw.memory.buffers import read_signature
 from lutcore.hw.memory.ram import lut_ram
 from lutcore.hw.util import State
@@ -40,7 +41,7 @@ class ArrayUnit(wiring.Component):
         Read port of the weight buffer.
     o_valid, o_sums, o_pop
         ``o_sums`` holds the oldest finished tile while ``o_valid`` is 1; ``o_pop`` removes it.
-    w_available, w_take, w_give
+    w
         Weight slot tokens.
     expecting
         TABLE is at work on an instruction, so that having nothing to do is waiting.
@@ -58,9 +59,7 @@ class ArrayUnit(wiring.Component):
                 "write_enable": In(1),
                 "write_address": In(self.lanes.index_bits + 1),
                 "write_data": In(self.lanes.write_data.shape()),
-                "w_available": In(1),
-                "w_take": Out(1),
-                "w_give": Out(1),
+                "w": Out(TokenPort()),
                 "buffer": Out(read_signature(self.stored_bits, config.weight_words)),
                 "o_valid": Out(1),
                 "o_pop": In(1),
@@ -130,16 +129,16 @@ class ArrayUnit(wiring.Component):
             has_word.eq((self.buffer.writer_slot != slot) | Mux(rewind, has_first, has_next)),
             has_room.eq(~finishing | (credit != 0)),
             self.issue.eq(self.i.valid & has_slot & has_word & has_room & ~single),
-            self.w_take.eq(self.i.valid & ~has_slot & self.w_available),
+            self.w.take.eq(self.i.valid & ~has_slot & self.w.available),
             self.i.ready.eq(self.issue & set_last),
-            self.w_give.eq(self.i.ready & tag.w_give),
+            self.w.give.eq(self.i.ready & tag.w_give),
             self.buffer.slot.eq(slot),
             self.buffer.word.eq(read_word),
             self.buffer.enable.eq(1),
         ]
         with m.If(self.start):
             m.d.sync += slot.eq(1)  # the first take turns it to slot 0
-        with m.If(self.w_take):
+        with m.If(self.w.take):
             m.d.sync += [taken.eq(1), slot.eq(~slot)]
         with m.If(self.issue):
             m.d.sync += [

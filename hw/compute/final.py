@@ -8,6 +8,7 @@ from lutcore.hw.compute.rounding import Finaliser
 from lutcore.hw.compute.scale import final_tag
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.hw.contract.isa import INSTRUCTIONS, Opcode
+from lutcore.hw.control.tokens import TokenPort
 from lutcore.hw.memory.buffers import read_signature
 from lutcore.hw.util import State, last_channel_of, low_zeros
 
@@ -30,7 +31,7 @@ class FinalUnit(wiring.Component):
         Read port of the sum buffer; data a cycle later.
     bias
         Read port of the bias buffer.
-    b_available, b_take, b_give
+    b
         Bias slot tokens.
     o
         F float32; those past the end of a row are undefined.
@@ -55,9 +56,7 @@ class FinalUnit(wiring.Component):
                 "sum_enable": Out(1),
                 "sum_data": In(data.ArrayLayout(signed(config.sum_width), config.scale_lanes)),
                 "bias": Out(read_signature(self.bias_width, self.bias_slot_words)),
-                "b_available": In(1),
-                "b_take": Out(1),
-                "b_give": Out(1),
+                "b": Out(TokenPort()),
                 "o": Out(stream.Signature(data.ArrayLayout(32, config.final_lanes))),
                 "o_row_end": Out(1),
                 "o_tile_end": Out(1),
@@ -114,8 +113,8 @@ class FinalUnit(wiring.Component):
 
         busy = Signal()
         with m.FSM():
-            with m.State("IDLE"), m.If(self.i.valid & (~tag.b_take | self.b_available)):
-                m.d.comb += self.b_take.eq(tag.b_take)
+            with m.State("IDLE"), m.If(self.i.valid & (~tag.b_take | self.b.available)):
+                m.d.comb += self.b.take.eq(tag.b_take)
                 m.d.sync += [
                     b_slot.eq(b_slot ^ tag.b_take),
                     row_tile.eq(0),
@@ -162,7 +161,7 @@ class FinalUnit(wiring.Component):
                             with m.If(last_tile):
                                 m.d.comb += [
                                     self.i.ready.eq(1),
-                                    self.b_give.eq(tag.b_give),
+                                    self.b.give.eq(tag.b_give),
                                 ]
                                 m.next = "IDLE"
                             with m.Else():

@@ -17,6 +17,7 @@ from amaranth.lib.wiring import In, Out
 from lutcore.hw.compute.table import run_layout
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.hw.contract.isa import INSTRUCTIONS, Opcode
+from lutcore.hw.control.tokens import TokenPort
 from lutcore.hw.memory.buffers import read_signature
 from lutcore.hw.memory.queue import Queue
 from lutcore.hw.util import State, fixed_delay, low_zeros
@@ -167,7 +168,7 @@ class ScaleUnit(wiring.Component):
         Finished tiles from ARRAY.
     buffer
         Scale buffer: words of whole lines.
-    s_available, s_take, s_give
+    s
         Scale slot tokens.
     o, freed
         Complete sum slots to FINAL, and FINAL's strobe when it has read one.
@@ -193,9 +194,7 @@ class ScaleUnit(wiring.Component):
                     data.ArrayLayout(signed(config.acc_width), config.lanes * config.rows)
                 ),
                 "buffer": Out(read_signature(self.word_bits, self.slot_words)),
-                "s_available": In(1),
-                "s_take": Out(1),
-                "s_give": Out(1),
+                "s": Out(TokenPort()),
                 "o": Out(stream.Signature(final_tag(config))),
                 "freed": In(1),
                 "sum_slot": In(1),
@@ -286,7 +285,7 @@ class ScaleUnit(wiring.Component):
             issue.eq(running & self.acc_valid & has_line & ~blocked),
             self.acc_pop.eq(issue & entry_end),
             self.i.ready.eq(issue & run_end),
-            self.s_give.eq(self.i.ready & run.s_give),
+            self.s.give.eq(self.i.ready & run.s_give),
             self.buffer.slot.eq(s_slot),
             self.buffer.word.eq(word),
             self.buffer.enable.eq(1),
@@ -294,9 +293,9 @@ class ScaleUnit(wiring.Component):
         begin = Signal()
         s_ready = Signal()
         m.d.comb += [
-            s_ready.eq(~run.s_take | self.s_available),
+            s_ready.eq(~run.s_take | self.s.available),
             begin.eq(self.i.valid & ~running & s_ready & (~run.t_take | (t_free != 0))),
-            self.s_take.eq(begin & run.s_take),
+            self.s.take.eq(begin & run.s_take),
         ]
         m.d.sync += t_free.eq(t_free + self.freed - (begin & run.t_take))
         with m.If(self.start):

@@ -26,6 +26,7 @@ from lutcore.hw.contract.ternary import ENTRIES as TERNARY_ENTRIES
 from lutcore.hw.contract.ternary import GROUP as TRITS
 from lutcore.hw.contract.ternary import fill_steps
 from lutcore.hw.control.nest import body_layout
+from lutcore.hw.control.tokens import TokenPort
 from lutcore.hw.memory.buffers import BufferReader
 from lutcore.hw.memory.queue import Queue
 from lutcore.hw.memory.ram import lut_ram
@@ -297,7 +298,7 @@ class TableUnit(wiring.Component):
         Bodies of the instruction's nest, each taken when it is done with; the nest has bodies left.
     fields, layer, start
         Levels of the instruction; layer registers; pulse: the instruction begins.
-    x_take, x_available, x_give
+    x
         Activation slot tokens.
     buffer
         Read port of the activation buffer.
@@ -325,9 +326,7 @@ class TableUnit(wiring.Component):
                 "fields": In(INSTRUCTIONS[Opcode.MMA].layout),
                 "layer": In(INSTRUCTIONS[Opcode.LAYER].layout),
                 "start": In(1),
-                "x_available": In(1),
-                "x_take": Out(1),
-                "x_give": Out(1),
+                "x": Out(TokenPort()),
                 "buffer": Out(self.reader.port_signature),
                 "o_set": Out(stream.Signature(set_tag(config))),
                 "o_run": Out(stream.Signature(run_layout(config))),
@@ -441,10 +440,10 @@ class TableUnit(wiring.Component):
         finish = Signal()
         m.d.comb += [
             finish.eq(reader.issue & step_end & body_ends & (headers == 0)),
-            take.eq(self.body.valid & (~held | finish) & (~need_x | self.x_available)),
+            take.eq(self.body.valid & (~held | finish) & (~need_x | self.x.available)),
             self.body.ready.eq(take),
-            self.x_take.eq(take & need_x),
-            self.x_give.eq(finish & give_x),
+            self.x.take.eq(take & need_x),
+            self.x.give.eq(finish & give_x),
         ]
         with m.If(take):
             next_slot = Signal()

@@ -1,13 +1,12 @@
-"""Token counters and the supervisor: what starts, stops and watches a core."""
+"""The supervisor: what starts, stops and watches a core."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from lutcore.hw.contract.config import SLOTS
-from lutcore.hw.contract.isa import INSTRUCTIONS, PROGRAM_MAX, Cause, Opcode, Token
+from lutcore.hw.contract.isa import PROGRAM_MAX, Cause
 
-__all__ = ["ErrorPort", "Supervisor", "TokenBank"]
+__all__ = ["ErrorPort", "Supervisor"]
 
 #: Cycles without any progress, and without a debt of the bus, after which the core counts as
 #: deadlocked.
@@ -45,56 +44,6 @@ class ErrorPort(data.Struct):
     valid: unsigned(1)
     cause: range(max(Cause) + 1)
     instruction: range(PROGRAM_MAX)
-
-
-class TokenBank(wiring.Component):
-    """The eight counters; ``give`` above the number of slots is an error.
-
-    Members
-    -------
-    give, take
-        One bit per counter; a taker checks ``available`` first.
-    add, counter, count
-        TOKEN instruction.
-    available
-        Counters that are not zero.
-    overflow, add_overflow
-        Counters that go above the limit; by the instruction. What they count then means nothing:
-        the core stops, and is reset.
-    """
-
-    def __init__(self) -> None:
-        fields = INSTRUCTIONS[Opcode.TOKEN].layout
-        super().__init__(
-            {
-                "give": In(len(Token)),
-                "take": In(len(Token)),
-                "add": In(1),
-                "counter": In(fields["counter"].shape),
-                "count": In(fields["count"].shape),
-                "available": Out(len(Token)),
-                "overflow": Out(len(Token)),
-                "add_overflow": Out(1),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        counters = Array(Signal(range(SLOTS + 1), name=t.name.lower()) for t in Token)
-        for token in Token:
-            value = counters[token]
-            following = Signal(range(2 * SLOTS + 1), name=f"{token.name.lower()}_next")
-            # TOKEN waits for all units, so that nobody gives or takes while it adds.
-            mine = self.add & (self.counter == token)
-            given = Mux(mine, self.count, self.give[token])
-            m.d.comb += [
-                following.eq(value + given - self.take[token]),
-                self.available[token].eq(value != 0),
-                self.overflow[token].eq(following > SLOTS),
-            ]
-            m.d.sync += value.eq(following)
-        m.d.comb += self.add_overflow.eq(self.add & self.overflow.any())
-        return m
 
 
 class Supervisor(wiring.Component):

@@ -16,6 +16,7 @@ from lutcore.hw.contract.config import SLOTS, CoreConfig, ceil_div
 from lutcore.hw.contract.isa import INSTRUCTIONS, Opcode
 from lutcore.hw.contract.loops import EXTENT_BITS
 from lutcore.hw.control.nest import body_layout
+from lutcore.hw.control.tokens import TokenPort
 from lutcore.hw.memory.dma import OFFSET_BITS, REGION_BITS, request_layout
 from lutcore.hw.memory.queue import Queue
 from lutcore.hw.util import State, first_at
@@ -218,8 +219,9 @@ class WeightLoader(wiring.Component):
         Levels of the instruction; layer registers.
     command, i
         To the read master: one request per block; its beats.
-    w_available, w_take, w_give (and s_, b_)
-        Tokens: free slots; ``give`` announces an assigned slot to the reader.
+    w, s, b
+        Tokens of slots of weights, scales and biases: a free one is taken; ``give`` announces an
+        assigned one to the reader.
     weights, scales, biases
         To the buffers.
     operand_error
@@ -238,11 +240,6 @@ class WeightLoader(wiring.Component):
         self.weight_write = write_signature(
             self.unpacker.piece * self.unpacker.groups, self.unpacker.piece, config.weight_words
         )
-        tokens = {
-            f"{name}_{port}": direction
-            for name in "wsb"
-            for port, direction in (("available", In(1)), ("take", Out(1)), ("give", Out(1)))
-        }
         super().__init__(
             {
                 "fields": In(INSTRUCTIONS[Opcode.LDW].layout),
@@ -252,7 +249,7 @@ class WeightLoader(wiring.Component):
                 "next_address": Out(REGION_BITS + 1),
                 "command": Out(stream.Signature(request_layout(self.longest))),
                 "i": In(stream.Signature(config.bus_width)),
-                **tokens,
+                **{name: Out(TokenPort()) for name in "wsb"},
                 "weights": Out(self.weight_write),
                 "scales": Out(scale_write),
                 "biases": Out(bias_write),
@@ -353,15 +350,15 @@ class WeightLoader(wiring.Component):
             with m.State("SLOTS"):
                 m.d.comb += waiting.eq(1)
                 with m.If(
-                    self.w_available
-                    & (~with_scales | self.s_available)
-                    & (~with_bias | self.b_available)
+                    self.w.available
+                    & (~with_scales | self.s.available)
+                    & (~with_bias | self.b.available)
                 ):
                     m.d.comb += [
                         tags.w_en.eq(1),
-                        self.w_take.eq(1),
-                        self.s_take.eq(with_scales),
-                        self.b_take.eq(with_bias),
+                        self.w.take.eq(1),
+                        self.s.take.eq(with_scales),
+                        self.b.take.eq(with_bias),
                     ]
                     m.next = "REQUEST"
             with m.State("REQUEST"):
@@ -404,11 +401,11 @@ class WeightLoader(wiring.Component):
                 with m.If(tags.r_rdy):
                     # The slots are assigned now; their readers may follow.
                     m.d.comb += [
-                        self.w_give.eq(1),
+                        self.w.give.eq(1),
                         self.weights.begin.eq(1),
                         self.weights.write_slot.eq(~slots["w"]),
-                        self.s_give.eq(has_scales),
-                        self.b_give.eq(has_bias),
+                        self.s.give.eq(has_scales),
+                        self.b.give.eq(has_bias),
                         unpacker.start.eq(1),
                     ]
                     m.d.sync += slots["w"].eq(~slots["w"])
@@ -516,9 +513,7 @@ class ActivationLoader(wiring.Component):
                 "next_address": Out(REGION_BITS + 1),
                 "command": Out(stream.Signature(request_layout(self.longest))),
                 "i": In(stream.Signature(config.bus_width)),
-                "x_available": In(1),
-                "x_take": Out(1),
-                "x_give": Out(1),
+                "x": Out(TokenPort()),
                 "buffer": Out(write),
                 "operand_error": Out(1),
                 "active": Out(1),
@@ -566,8 +561,8 @@ class ActivationLoader(wiring.Component):
                 m.d.comb += waiting.eq(1)
                 # The core stops then, whatever becomes of the block.
                 m.d.comb += self.operand_error.eq(too_many)
-                with m.If((~fresh | self.x_available) & tags.w_rdy):
-                    m.d.comb += [tags.w_en.eq(1), self.x_take.eq(fresh)]
+                with m.If((~fresh | self.x.available) & tags.w_rdy):
+                    m.d.comb += [tags.w_en.eq(1), self.x.take.eq(fresh)]
                     m.next = "REQUEST"
             with m.State("REQUEST"):
                 m.d.comb += self.command.valid.eq(1)
@@ -587,7 +582,7 @@ class ActivationLoader(wiring.Component):
                 m.d.sync += got.eq(1)
                 with m.If(tags.r_rdy):
                     with m.If(head.fresh):
-                        m.d.comb += self.x_give.eq(1)
+                        m.d.comb += self.x.give.eq(1)
                         writer.begin(m)
                         writer.rest(m)
                     m.next = "DATA"

@@ -39,7 +39,7 @@ UNITS: dict[str, tuple[str, ...]] = {
     "final": ("engine.final",),
     "buffers": ("engine.",),
     "fetch": ("engine.fetch",),
-    "nest": ("engine.nest_",),
+    "nest": ("engine.issue_",),
     "ldw": ("engine.ldw",),
     "ldx": ("engine.ldx",),
     "store": ("engine.store",),

@@ -18,7 +18,7 @@ class BufferModel:
     bench
         The unit, with a port ``buffer``.
     token
-        Letter of the tokens: ports ``x_available``, ``x_take`` and ``x_give``.
+        Name of the port of its tokens.
     fillings
         For each time that a slot is filled, its words, no more than a slot holds.
 
@@ -50,7 +50,7 @@ class BufferModel:
             for name in ("writer_slot", "writer_count", "enable", "slot", "word", "data")
         }
         available, take, give = (
-            bench[f"{self.token}_{name}"] for name in ("available", "take", "give")
+            bench[f"{self.token}__{name}"] for name in ("available", "take", "give")
         )
         width = port["data"].width
         memory: dict[tuple[int, int], int] = {}
@@ -70,7 +70,7 @@ class BufferModel:
             takes, gives = take.bits(), give.bits()
             if takes:
                 left = assigned > self.taken
-                env.expect(f"{bench.unit}: {self.token}_take with a full slot", left, True)
+                env.expect(f"{bench.unit}: {self.token}.take with a full slot", left, True)
             self.taken += takes
             self.given += gives
             env.expect(f"{bench.unit}: {self.token} slots given back beyond those taken",

@@ -204,7 +204,7 @@ async def refusals(dut):
         body = dataclasses.replace(body, n=n, k=k)
         bench.case = case
         bench.set_layer()
-        bench["x_available"].set(1)
+        bench["x__available"].set(1)
         bench["body__payload"].set(body_payload(body))
         bench["body__valid"].set(1)
         await bench.edge

@@ -123,7 +123,7 @@ def test_slots(name: str, pressure: float) -> None:
          for at in range(0, len(block), per)]
         for block in blocks if case.bias
     ]  # fmt: skip
-    tokens = dut.b_available, dut.b_take, dut.b_give
+    tokens = dut.b.available, dut.b.take, dut.b.give
     biases = Filler(dut.bias, tokens, fillings, rng, 1 - pressure)
     freed_slots = 0
     flags: list[tuple[bool, bool]] = []

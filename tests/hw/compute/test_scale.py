@@ -91,7 +91,7 @@ def check_job(job: Job, seed: str, pressure: float) -> None:
     work = draw_work(rng, job)
     dut: Any = ScaleUnit(config)
     fillings = work.fillings(dut.lines_per_word, dut.line_bits)
-    tokens = dut.s_available, dut.s_take, dut.s_give
+    tokens = dut.s.available, dut.s.take, dut.s.give
     scales = Filler(dut.buffer, tokens, fillings, rng, 1 - pressure)
 
     async def runs(ctx):

@@ -80,7 +80,7 @@ def test_instruction(name: str, pressure: float) -> None:
     rng = random.Random(f"{name} {pressure}")
     dut: Any = TableUnit(config)
     work = draw_work(case, rng)
-    tokens = dut.x_available, dut.x_take, dut.x_give
+    tokens = dut.x.available, dut.x.take, dut.x.give
     pace = 1 if pressure == 0 else 0.5
     loader = Filler(dut.buffer, tokens, work.fillings, rng, pace)
     memory = [[None] * (2 * config.entries) for _ in range(config.rows * config.depth)]
@@ -159,7 +159,7 @@ def refuses(case: Case, body: Body) -> bool:
     async def bench(ctx):
         nonlocal error
         set_layer(ctx, dut, case)
-        ctx.set(dut.x_available, 1)
+        ctx.set(dut.x.available, 1)
         ctx.set(dut.body.payload, body_payload(body))
         assert not ctx.get(dut.operand_error)
         ctx.set(dut.body.valid, 1)

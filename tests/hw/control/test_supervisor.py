@@ -10,7 +10,8 @@ from stream_bench import simulate
 from lutcore.hw.contract.config import SLOTS
 from lutcore.hw.contract.isa import Cause, Token
 from lutcore.hw.control import supervisor as module
-from lutcore.hw.control.supervisor import Supervisor, TokenBank
+from lutcore.hw.control.supervisor import Supervisor
+from lutcore.hw.control.tokens import TokenBank
 
 DEADLOCK, HUNG = 32, 64
 

@@ -297,12 +297,12 @@ def run_weights(case: WeightCase, seed: str, pressure: float, instructions: int 
             signal
             for name, model in models.items()
             for signal in (
-                *model.ports, getattr(dut, f"{name}_take"), getattr(dut, f"{name}_give"),
+                *model.ports, getattr(dut, name).take, getattr(dut, name).give,
             )
         ]  # fmt: skip
         while True:
             for name, model in models.items():
-                ctx.set(getattr(dut, f"{name}_available"), model.free > 0)
+                ctx.set(getattr(dut, name).available, model.free > 0)
             _, _, error, *values = await ctx.tick().sample(dut.operand_error, *signals)
             if error:
                 raise OperandError
@@ -474,9 +474,9 @@ def run_activations(case: ActivationCase, seed: str, pressure: float, times: int
 
     async def buffer(ctx):
         while True:
-            ctx.set(dut.x_available, model.free > 0)
+            ctx.set(dut.x.available, model.free > 0)
             _, _, error, *values = await ctx.tick().sample(
-                dut.operand_error, *model.ports, dut.x_take, dut.x_give
+                dut.operand_error, *model.ports, dut.x.take, dut.x.give
             )
             if error:
                 raise OperandError

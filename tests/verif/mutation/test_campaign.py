@@ -202,7 +202,7 @@ def test_what_is_drawn_in_a_module_depends_on_no_other(netlist: Netlist, tmp_pat
 def test_units() -> None:
     assert unit_of("lutcore.core.engine.array.lanes.table_0") == "array"
     assert unit_of("lutcore.core.engine.weights_buffer") == "buffers"
-    assert unit_of("lutcore.core.engine.nest_mma") == "nest"
+    assert unit_of("lutcore.core.engine.issue_mma.nest") == "nest"
     assert unit_of("lutcore.core.reader.splitter") == "dma"
     assert unit_of("lutcore.core.engine") == unit_of("lutcore") == "core"
     assert "scale" in units_of(["datapath"])[0]
