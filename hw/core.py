@@ -351,15 +351,6 @@ class Engine(wiring.Component):
         """Reasons to stop, the most telling first."""
         fetch, tokens, windows, of = self.fetch, self.tokens, self.windows, self._number
 
-        def because(condition: Value, cause: Cause, number: Value) -> Any:
-            reason = Signal(ErrorPort)
-            m.d.comb += [
-                reason.valid.eq(condition),
-                reason.cause.eq(cause),
-                reason.instruction.eq(number),
-            ]
-            return reason
-
         # Without a layer there are no sizes; MMA does not know where a block of activations ends.
         sized = Cat(fetch.start[unit] for unit in (Unit.LDW, Unit.MMA, Unit.STY)).any()
         unfit = (sized & (fetch.layer.planes == 0)) | (fetch.loop_valid[Unit.MMA] & fetch.loop.auto)
@@ -371,36 +362,65 @@ class Engine(wiring.Component):
         full_over = Mux(over[Token.X_FULL], of(Unit.LDX), of(Unit.LDW))
         computes = self.table.operand_error | self.scale.operand_error
         reasons = [
-            fetch.error,
-            because(checking & self.misplaced, Cause.REGION, fetch.instruction),
-            because(unfit, Cause.OPERAND, fetch.instruction),
-            because(self.read_error, Cause.READ_ERROR, self._read_instruction()),
-            because(self.write_error, Cause.WRITE_ERROR, of(Unit.STY)),
-            because(windows["fetch"].error, Cause.BOUNDS, fetch.instruction),
-            because(windows["ldx"].error, Cause.BOUNDS, of(Unit.LDX)),
-            because(windows["ldw"].error, Cause.BOUNDS, of(Unit.LDW)),
-            because(windows["store"].error, Cause.BOUNDS, of(Unit.STY)),
-            because(self.ldx.operand_error, Cause.OPERAND, of(Unit.LDX)),
-            because(self.ldw.operand_error, Cause.OPERAND, of(Unit.LDW)),
-            because(computes, Cause.OPERAND, of(Unit.MMA)),
-            because(self.store.operand_error, Cause.OPERAND, of(Unit.STY)),
-            because(tokens.add_overflow, Cause.TOKEN, fetch.instruction),
-            because(free_over, Cause.TOKEN, of(Unit.MMA)),
-            because(over.any(), Cause.TOKEN, full_over),
+            (fetch.error.valid, fetch.error.cause, fetch.error.instruction),
+            (checking & self.misplaced, Cause.REGION, fetch.instruction),
+            (unfit, Cause.OPERAND, fetch.instruction),
+            (self.read_error, Cause.READ_ERROR, self._read_instruction()),
+            (self.write_error, Cause.WRITE_ERROR, of(Unit.STY)),
+            (windows["fetch"].error, Cause.BOUNDS, fetch.instruction),
+            (windows["ldx"].error, Cause.BOUNDS, of(Unit.LDX)),
+            (windows["ldw"].error, Cause.BOUNDS, of(Unit.LDW)),
+            (windows["store"].error, Cause.BOUNDS, of(Unit.STY)),
+            (self.ldx.operand_error, Cause.OPERAND, of(Unit.LDX)),
+            (self.ldw.operand_error, Cause.OPERAND, of(Unit.LDW)),
+            (computes, Cause.OPERAND, of(Unit.MMA)),
+            (self.store.operand_error, Cause.OPERAND, of(Unit.STY)),
+            (tokens.add_overflow, Cause.TOKEN, fetch.instruction),
+            (free_over, Cause.TOKEN, of(Unit.MMA)),
+            (over.any(), Cause.TOKEN, full_over),
         ]
         assert len(reasons) == self.error_sources
-        m.d.comb += [self.errors[i].eq(reason) for i, reason in enumerate(reasons)]
+        # Every reason through a register: they end the longest paths of the units.
+        for index, (condition, cause, number) in enumerate(reasons):
+            reason = self.errors[index]
+            valid = Signal(name=f"stop_{index}")
+            at = Signal.like(reason.instruction, name=f"stop_{index}_at", reset_less=True)
+            held = cause
+            if not isinstance(cause, Cause):
+                held = Signal.like(reason.cause, name=f"stop_{index}_cause", reset_less=True)
+                m.d.sync += held.eq(cause)
+            m.d.sync += [valid.eq(condition), at.eq(number)]
+            m.d.comb += [
+                reason.valid.eq(valid),
+                reason.cause.eq(held),
+                reason.instruction.eq(at),
+            ]
 
     def _connect_watches(self, m: Module, busy: Signal) -> None:
         """What the counters and the watches of the supervisor see."""
-        # The oldest instruction that is not finished; what a unit is busy with is older than what
-        # FETCH waits with.
-        oldest = self.fetch.instruction
-        for place, unit in enumerate(Unit):
-            older = busy[unit]
-            if place:
-                older = older & (self._number(unit) < oldest)
-            oldest = Mux(older, self._number(unit), oldest)
+        # The oldest instruction that is not finished, in three steps: those of two units each, of
+        # all units, and what FETCH waits with, which is younger than what a unit is busy with.
+        number = Signal.like(self.oldest_at).shape()
+        entry = data.StructLayout({"busy": 1, "number": number})
+
+        def older(one: Any, other: Any, name: str) -> Any:
+            """Of two, registered."""
+            found = Signal(entry, name=name, reset_less=True)
+            first = one.busy & (~other.busy | (one.number < other.number))
+            m.d.sync += [
+                found.busy.eq(one.busy | other.busy),
+                found.number.eq(Mux(first, one.number, other.number)),
+            ]
+            return found
+
+        units = []
+        for unit in Unit:
+            units.append(Signal(entry, name=f"at_{unit.name.lower()}"))
+            m.d.comb += [units[-1].busy.eq(busy[unit]), units[-1].number.eq(self._number(unit))]
+        first, second, third, fourth = units
+        oldest = older(
+            older(first, second, "older_load"), older(third, fourth, "older_other"), "oldest"
+        )
         states = {name: getattr(self, name).state for name in COUNTER_UNITS}
         m.d.comb += [self.states[i].eq(states[name]) for i, name in enumerate(COUNTER_UNITS)]
         # What FETCH does by itself takes less time than a deadlock, for all of a program.
@@ -413,7 +433,7 @@ class Engine(wiring.Component):
         unanswered_then = Signal.like(self.unanswered_at, reset_less=True)
         m.d.sync += [
             progress.eq(working | self.ldw.counting | moves),
-            oldest_then.eq(oldest),
+            oldest_then.eq(Mux(oldest.busy, oldest.number, self.fetch.instruction)),
             unanswered_then.eq(
                 Mux(self.read_owed, self._read_instruction(), self._number(Unit.STY))
             ),

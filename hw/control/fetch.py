@@ -5,7 +5,9 @@ arrives by a decoder made from the instruction table. Only then are instructions
 units, in order.
 """
 
-from amaranth.hdl import Module, Mux, Signal
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -16,8 +18,8 @@ from lutcore.hw.contract.isa import (
     INSTRUCTIONS,
     LOOP_LEVELS,
     PROGRAM_MAX,
-    UNIT_OF,
     Cause,
+    Instruction,
     Opcode,
     Unit,
 )
@@ -40,43 +42,75 @@ def _limits(config: CoreConfig) -> dict[str, int]:
 
 
 class Checker(wiring.Component):
-    """Decoder of one instruction word: whether it is legal, and if not, why.
+    """Decoder of instruction words: whether one is legal, and if not, why.
 
-    Purely combinational; generated from the instruction table and this core's limits.
+    Generated from the instruction table and this core's limits: the fields are compared with their
+    limits in the first cycle, and the first bad one gives the cause in the second.
+
+    Members
+    -------
+    word
+        An instruction.
+    cause
+        Of the word of `latency` cycles before; ``NONE`` if it is good.
     """
+
+    latency = 2
 
     def __init__(self, config: CoreConfig) -> None:
         self.config = config
         super().__init__({"word": In(INSTRUCTION_BITS), "cause": Out(range(max(Cause) + 1))})
 
+    def _checks(self, instruction: Instruction) -> list[tuple[str, Value, Cause]]:
+        """What can be wrong with an instruction, the most telling first."""
+        limits = _limits(self.config)
+        word = data.View(instruction.layout, self.word)
+        checks = [("reserved", word.reserved.any(), Cause.RESERVED)]
+        if instruction.opcode == Opcode.LAYER:
+            planes = word.ternary & ((word.planes != 1) | ~word.per_plane)
+            checks.append(("ternary_planes", planes, Cause.OPERAND))
+        for field in instruction.fields:
+            low, high = field.limits
+            least, most = field.encodable
+            top = min(high, limits.get(field.name, high))
+            value = getattr(word, field.name)
+            cause = Cause.RESERVED if field.choices else Cause.OPERAND
+            if low > least:
+                checks.append((f"{field.name}_low", value < low, cause))
+            if top < most:
+                checks.append((f"{field.name}_high", value > top, cause))
+        return checks
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        limits = _limits(self.config)
-        with m.Switch(self.word[:8]):
-            for instruction in INSTRUCTIONS.values():
-                word = data.View(instruction.layout, self.word)
-                with m.Case(instruction.opcode):
-                    # The first bad field counts, so the last assigned wins from the back.
-                    for field in reversed(instruction.fields):
-                        low, high = field.limits
-                        least, most = field.encodable
-                        top = min(high, limits.get(field.name, high))
-                        value = getattr(word, field.name)
-                        cause = Cause.RESERVED if field.choices else Cause.OPERAND
-                        if low > least:
-                            with m.If(value < low):
-                                m.d.comb += self.cause.eq(cause)
-                        if top < most:
-                            with m.If(value > top):
-                                m.d.comb += self.cause.eq(cause)
-                    if instruction.opcode == Opcode.LAYER:
-                        with m.If(word.ternary & ((word.planes != 1) | ~word.per_plane)):
-                            m.d.comb += self.cause.eq(Cause.OPERAND)
-                    with m.If(word.reserved.any()):
-                        m.d.comb += self.cause.eq(Cause.RESERVED)
-            with m.Default():
-                m.d.comb += self.cause.eq(Cause.OPCODE)
+        cause = Signal.like(self.cause)
+        known = []
+        for instruction in INSTRUCTIONS.values():
+            name = instruction.opcode.name.lower()
+            this = Signal(name=f"is_{name}", reset_less=True)
+            m.d.sync += this.eq(self.word[:8] == instruction.opcode)
+            known.append(this)
+            found = []
+            for check, condition, reason in self._checks(instruction):
+                bad = Signal(name=f"{name}_{check}", reset_less=True)
+                m.d.sync += bad.eq(condition)
+                found.append((bad, reason))
+            with m.If(this):
+                # The last assignment wins.
+                for bad, reason in reversed(found):
+                    with m.If(bad):
+                        m.d.comb += cause.eq(reason)
+        with m.If(~Cat(known).any()):
+            m.d.comb += cause.eq(Cause.OPCODE)
+        m.d.sync += self.cause.eq(cause)
         return m
+
+
+def _kind_layout() -> data.StructLayout:
+    """What an instruction is for: kept in the instruction memory beside it."""
+    return data.StructLayout(
+        {"loops": len(Unit), "starts": len(Unit), "layer": 1, "token": 1, "end": 1}
+    )
 
 
 class Fetch(wiring.Component):
@@ -134,174 +168,245 @@ class Fetch(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        cfg = self.config
-        m.submodules.checker = checker = Checker(cfg)
-        m.submodules.memory = memory = Memory(shape=INSTRUCTION_BITS, depth=PROGRAM_MAX, init=[])
+        self._index = Signal(range(PROGRAM_MAX), reset_less=True)
+        #: Instructions of the program.
+        self._count = Signal(range(PROGRAM_MAX + 1), reset_less=True)
+        m.d.comb += self.instruction.eq(self._index)
+        kind_layout = _kind_layout()
+        entry = data.StructLayout({"word": INSTRUCTION_BITS, "kind": kind_layout})
+        m.submodules.memory = memory = Memory(shape=entry, depth=PROGRAM_MAX, init=[])
         write, read = memory.write_port(), memory.read_port()
 
-        index = Signal(range(PROGRAM_MAX), reset_less=True)
-        count = Signal(range(PROGRAM_MAX + 1), reset_less=True)
-        m.d.comb += self.instruction.eq(index)
-
-        # Words of 128 bits from beats: several beats to a word, or several words to a beat.
+        # The word that is checked and written, and the two cycles that its verdict takes.
         gathered = Signal(INSTRUCTION_BITS, reset_less=True)
         has_word = Signal(reset_less=True)
         next_word = Signal()
-        per_word = max(1, INSTRUCTION_BITS // cfg.bus_width)
-        per_beat = max(1, cfg.bus_width // INSTRUCTION_BITS)
         receiving = Signal()
-        part = Signal(range(max(per_word, per_beat)), reset_less=True)
-        if per_word > 1:
-            m.d.comb += self.i.ready.eq(receiving & ~has_word)
-            with m.If(self.i.valid & self.i.ready):
-                m.d.sync += [
-                    gathered.eq(
-                        (gathered >> cfg.bus_width)
-                        | (self.i.payload << (INSTRUCTION_BITS - cfg.bus_width))
-                    ),
-                    part.eq(Mux(part == per_word - 1, 0, part + 1)),
-                    has_word.eq(part == per_word - 1),
-                ]
-            with m.If(next_word):
-                m.d.sync += has_word.eq(0)
-        else:
-            last_part = part == per_beat - 1
-            m.d.comb += self.i.ready.eq(receiving & (~has_word | next_word) & (part == 0))
-            with m.If(self.i.valid & self.i.ready):
-                m.d.sync += [gathered.eq(self.i.payload[:INSTRUCTION_BITS]), has_word.eq(1)]
-                if per_beat > 1:
-                    rest = Signal(cfg.bus_width - INSTRUCTION_BITS, reset_less=True)
-                    m.d.sync += [rest.eq(self.i.payload[INSTRUCTION_BITS:]), part.eq(1)]
-            with m.Elif(next_word):
-                if per_beat > 1:
-                    with m.If(part != 0):
-                        m.d.sync += [
-                            gathered.eq(rest[:INSTRUCTION_BITS]),
-                            rest.eq(rest >> INSTRUCTION_BITS),
-                            part.eq(Mux(last_part, 0, part + 1)),
-                        ]
-                    with m.Else():
-                        m.d.sync += has_word.eq(0)
-                else:
-                    m.d.sync += has_word.eq(0)
-
-        whole_beats = index + has_word + (per_beat - 1)
-        m.d.comb += self.receiving.eq(whole_beats & ~(per_beat - 1))
-
-        # Checking.
-        pending = [
-            Signal(range(LOOP_LEVELS + 1), name=f"loops_{u.name.lower()}", reset_less=True)
-            for u in Unit
-        ]
-        opcode = gathered[:8]
-        last = index + 1 == count
-        cause = Signal.like(checker.cause)
-        loop_word = data.View(INSTRUCTIONS[Opcode.LOOP].layout, gathered)
-        m.d.comb += [checker.word.eq(gathered), cause.eq(checker.cause)]
-        with m.If(checker.cause == Cause.NONE):
-            with m.If(last & (opcode != Opcode.END)):
-                m.d.comb += cause.eq(Cause.LENGTH)
-            with m.Switch(opcode):
-                with m.Case(Opcode.LOOP):
-                    for unit in Unit:
-                        full = pending[unit] == LOOP_LEVELS
-                        with m.If((loop_word.unit == unit) & full):
-                            m.d.comb += cause.eq(Cause.NESTING)
-                with m.Case(Opcode.END):
-                    with m.If(~last):
-                        m.d.comb += cause.eq(Cause.LENGTH)
-                    for counter in pending:
-                        with m.If(counter != 0):
-                            m.d.comb += cause.eq(Cause.NESTING)
+        self._gather(m, gathered, has_word, taken=next_word, receiving=receiving)
+        last = Signal()
+        kind = Signal(kind_layout)
         m.d.comb += [
-            write.addr.eq(index),
-            write.data.eq(gathered),
-            write.en.eq(receiving & has_word),
-            read.addr.eq(index),
-            self.word.eq(read.data),
-            self.error.instruction.eq(index),
+            last.eq(self._index + 1 == self._count),
+            write.addr.eq(self._index),
+            write.data.word.eq(gathered),
+            write.data.kind.eq(kind),
+            write.en.eq(next_word),
         ]
+        self._decode(m, gathered, kind)
+        wrong, good = self._check(m, gathered, kind, next_word, last)
 
-        # Dispatch. The instruction is registered, and so are its loop and its start.
-        current = read.data[:8]
-        loop = data.View(INSTRUCTIONS[Opcode.LOOP].layout, read.data)
-        given = data.View(INSTRUCTIONS[Opcode.LAYER].layout, read.data)
-        # No register for what the checker has refused.
-        kept = {name: self.layer[name].shape() for name in given.shape().members}
-        kept |= {name: most.bit_length() for name, most in _limits(cfg).items()}
-        layer = Signal(data.StructLayout(kept))
-        m.d.comb += [self.layer[name].eq(layer[name]) for name in kept]
-        for name in loop_layout().members:
-            m.d.comb += self.loop[name].eq(getattr(loop, name))
-        with m.FSM():
+        # Dispatch: the instruction, what it is for and the pulses are in registers.
+        word = Signal(INSTRUCTION_BITS, reset_less=True)
+        held = Signal(kind_layout, reset_less=True)
+        ahead = Signal(range(PROGRAM_MAX), reset_less=True)  # one more than the index
+        m.d.comb += [read.addr.eq(ahead), self.word.eq(word)]
+        loop = data.View(INSTRUCTIONS[Opcode.LOOP].layout, word)
+        m.d.comb += [self.loop[name].eq(getattr(loop, name)) for name in loop_layout().members]
+        set_layer = self._layer(m, word)
+        # Whoever gets an instruction now is busy a cycle later.
+        idle = Signal(len(Unit), reset_less=True)
+        quiet = Signal(reset_less=True)
+        go = Signal()
+        m.d.sync += [
+            idle.eq(~(self.unit_busy | self.start)),
+            quiet.eq(self.all_idle & ~self.start.any()),
+        ]
+        m.d.comb += go.eq(
+            (held.loops & idle).any()
+            | (held.starts & idle).any()
+            | ((held.layer | held.token | held.end) & quiet)
+        )
+
+        def load() -> None:
+            m.d.sync += [word.eq(read.data.word), held.eq(read.data.kind), ahead.eq(ahead + 1)]
+            m.next = "DISPATCH"
+
+        pulses = (self.loop_valid, self.start, self.token_add, self.finished, set_layer)
+        m.d.sync += [pulse.eq(0) for pulse in pulses]
+        # The host's settings stand.
+        other = Signal(reset_less=True)
+        no_length = Signal(reset_less=True)
+        m.d.sync += [
+            other.eq(self.expect != self.config.fingerprint),
+            no_length.eq((self.length == 0) | (self.length > PROGRAM_MAX)),
+        ]
+        with m.FSM() as fsm:
             with m.State("IDLE"):
-                m.d.sync += [index.eq(0), part.eq(0), has_word.eq(0), count.eq(self.length)]
-                m.d.sync += [counter.eq(0) for counter in pending]
+                m.d.sync += [self._index.eq(0), ahead.eq(0), self._count.eq(self.length)]
                 with m.If(self.launch):
                     m.next = "CHECK"
             with m.State("CHECK"):
-                with m.If(self.expect != cfg.fingerprint):
+                with m.If(other):
                     m.d.comb += [self.error.valid.eq(1), self.error.cause.eq(Cause.FINGERPRINT)]
-                with m.Elif((self.length == 0) | (self.length > PROGRAM_MAX)):
+                with m.Elif(no_length):
                     m.d.comb += [self.error.valid.eq(1), self.error.cause.eq(Cause.LENGTH)]
                 with m.Else():
                     m.next = "REQUEST"
             with m.State("REQUEST"):
-                m.d.comb += [
-                    self.command.valid.eq(1),
-                    self.command.payload.length.eq(
-                        (count * (INSTRUCTION_BITS // 8) + (cfg.beat_bytes - 1)) >> cfg.beat_shift
-                    ),
-                ]
+                m.d.comb += self.command.valid.eq(1)
                 with m.If(self.command.ready):
                     m.next = "RECEIVE"
             with m.State("RECEIVE"):
-                m.d.comb += [self.state.eq(State.WAIT_IN), receiving.eq(1), next_word.eq(has_word)]
+                m.d.comb += [self.state.eq(State.WAIT_IN), next_word.eq(has_word)]
                 with m.If(has_word):
                     m.d.comb += self.state.eq(State.BUSY)
-                    m.d.sync += index.eq(index + 1)
-                    with m.Switch(opcode):
-                        with m.Case(Opcode.LOOP):
-                            for unit in Unit:
-                                with m.If(loop_word.unit == unit):
-                                    m.d.sync += pending[unit].eq(pending[unit] + 1)
-                        for code, unit in UNIT_OF.items():
-                            with m.Case(code):
-                                m.d.sync += pending[unit].eq(0)
-                    with m.If(cause != Cause.NONE):
-                        m.d.comb += [self.error.valid.eq(1), self.error.cause.eq(cause)]
-                        m.next = "STOPPED"
-                    with m.Elif(last):
-                        m.d.sync += index.eq(0)
-                        m.next = "REST"
-            with m.State("REST"):
-                # A beat's unused words; then the memory may be read.
-                m.next = "READ"
-            with m.State("READ"):
-                m.next = "DISPATCH"
+                    m.d.sync += self._index.eq(self._index + 1)
+                    with m.If(last):
+                        m.d.sync += self._index.eq(0)
+                        m.next = "VERDICT"
+                with m.If(wrong.valid):
+                    m.d.comb += self.error.eq(wrong)
+                    m.next = "STOPPED"
+            with m.State("VERDICT"):
+                m.d.comb += self.state.eq(State.BUSY)
+                with m.If(wrong.valid):
+                    m.d.comb += self.error.eq(wrong)
+                    m.next = "STOPPED"
+                with m.Elif(good):
+                    load()
             with m.State("DISPATCH"):
                 m.d.comb += self.state.eq(State.WAIT_OUT)
-                done = Signal()
-                with m.Switch(current):
-                    with m.Case(Opcode.LOOP):
-                        m.d.comb += done.eq(~self.unit_busy.bit_select(loop.unit, 1))
-                        m.d.comb += self.loop_valid.eq(done << loop.unit)
-                    for code, unit in UNIT_OF.items():
-                        with m.Case(code):
-                            m.d.comb += done.eq(~self.unit_busy[unit])
-                            m.d.comb += self.start[unit].eq(done)
-                    with m.Case(Opcode.LAYER):
-                        m.d.comb += done.eq(self.all_idle)
-                        with m.If(done):
-                            m.d.sync += [layer[name].eq(given[name]) for name in kept]
-                    with m.Case(Opcode.TOKEN):
-                        m.d.comb += [done.eq(self.all_idle), self.token_add.eq(done)]
-                    with m.Case(Opcode.END):
-                        m.d.comb += self.finished.eq(self.all_idle)
-                with m.If(done):
-                    m.d.comb += self.state.eq(State.BUSY)
-                    m.d.sync += index.eq(index + 1)
-                    m.next = "READ"
+                with m.If(go):
+                    m.d.sync += [
+                        self.loop_valid.eq(held.loops),
+                        self.start.eq(held.starts),
+                        self.token_add.eq(held.token),
+                        self.finished.eq(held.end),
+                        set_layer.eq(held.layer),
+                    ]
+                    m.next = "FIRE"
+            with m.State("FIRE"):
+                m.d.comb += self.state.eq(State.BUSY)
+                m.d.sync += self._index.eq(self._index + 1)
+                load()
+                with m.If(self.finished):
+                    m.next = "STOPPED"
             with m.State("STOPPED"):
                 pass
+        size = self._count * (INSTRUCTION_BITS // 8)
+        m.d.comb += [
+            receiving.eq(fsm.ongoing("RECEIVE")),
+            self.command.payload.length.eq(
+                (size + (self.config.beat_bytes - 1)) >> self.config.beat_shift
+            ),
+        ]
         return m
+
+    def _gather(
+        self, m: Module, word: Signal, full: Signal, *, taken: Signal, receiving: Signal
+    ) -> None:
+        """Words of 128 bits from beats: several beats to a word, or several words to a beat.
+
+        While ``full``, ``word`` is an instruction; it is ``taken`` in the same cycle, as long as
+        the program is being received.
+        """
+        cfg = self.config
+        per_word = max(1, INSTRUCTION_BITS // cfg.bus_width)
+        per_beat = max(1, cfg.bus_width // INSTRUCTION_BITS)
+        part = Signal(range(max(per_word, per_beat)), reset_less=True)
+        come = self.i.valid & self.i.ready
+        payload = self.i.payload
+        with m.If(self.launch):
+            m.d.sync += [part.eq(0), full.eq(0)]
+        if per_word > 1:
+            m.d.comb += self.i.ready.eq(receiving & ~full)
+            with m.If(come):
+                m.d.sync += [
+                    word.eq(
+                        (word >> cfg.bus_width) | (payload << INSTRUCTION_BITS - cfg.bus_width)
+                    ),
+                    part.eq(Mux(part == per_word - 1, 0, part + 1)),
+                    full.eq(part == per_word - 1),
+                ]
+            with m.If(taken):
+                m.d.sync += full.eq(0)
+        else:
+            m.d.comb += self.i.ready.eq(receiving & (part == 0))
+            with m.If(come):
+                m.d.sync += [word.eq(payload[:INSTRUCTION_BITS]), full.eq(1)]
+                if per_beat > 1:
+                    rest = Signal(cfg.bus_width - INSTRUCTION_BITS, reset_less=True)
+                    m.d.sync += [rest.eq(payload[INSTRUCTION_BITS:]), part.eq(1)]
+            if per_beat > 1:
+                with m.Elif(taken & (part != 0)):
+                    m.d.sync += [
+                        word.eq(rest[:INSTRUCTION_BITS]),
+                        rest.eq(rest >> INSTRUCTION_BITS),
+                        part.eq(Mux(part == per_beat - 1, 0, part + 1)),
+                    ]
+            with m.Elif(taken):
+                m.d.sync += full.eq(0)
+        whole_beats = self._index + full + (per_beat - 1)
+        m.d.comb += self.receiving.eq(whole_beats & ~(per_beat - 1))
+
+    def _decode(self, m: Module, word: Signal, kind: Any) -> None:
+        """What an instruction is for."""
+        opcode = word[:8]
+        unit = data.View(INSTRUCTIONS[Opcode.LOOP].layout, word).unit
+        m.d.comb += [
+            kind.loops.eq(Cat((opcode == Opcode.LOOP) & (unit == u) for u in Unit)),
+            kind.starts.eq(Cat(opcode == u.opcode for u in Unit)),
+            kind.layer.eq(opcode == Opcode.LAYER),
+            kind.token.eq(opcode == Opcode.TOKEN),
+            kind.end.eq(opcode == Opcode.END),
+        ]
+
+    def _check(
+        self, m: Module, word: Signal, kind: Any, taken: Signal, last: Signal
+    ) -> tuple[Any, Value]:
+        """Whether the word of two cycles before is wrong, and whether it was the last one.
+
+        In the first cycle CHECKER compares the fields. In the second it finds the cause, and the
+        loops are counted.
+        """
+        m.submodules.checker = checker = Checker(self.config)
+        m.d.comb += checker.word.eq(word)
+        layout = data.StructLayout({"valid": 1, "last": 1, "number": range(PROGRAM_MAX)})
+        compared, judged = (Signal(layout, name=name) for name in ("compared", "judged"))
+        purpose = Signal(kind.shape(), name="purpose", reset_less=True)
+        m.d.sync += [
+            compared.valid.eq(taken),
+            compared.last.eq(last),
+            compared.number.eq(self._index),
+            purpose.eq(kind),
+            judged.eq(compared),
+        ]
+        nests = []
+        for unit in Unit:
+            pending = Signal(
+                range(LOOP_LEVELS + 1), name=f"loops_{unit.name.lower()}", reset_less=True
+            )
+            with m.If(self.launch):
+                m.d.sync += pending.eq(0)
+            with m.Elif(compared.valid & purpose.loops[unit]):
+                m.d.sync += pending.eq(pending + 1)
+            with m.Elif(compared.valid & purpose.starts[unit]):
+                m.d.sync += pending.eq(0)
+            full = pending == LOOP_LEVELS
+            nests.append((purpose.loops[unit] & full) | (purpose.end & (pending != 0)))
+        nesting = Signal(reset_less=True)
+        length = Signal(reset_less=True)
+        m.d.sync += [nesting.eq(Cat(nests).any()), length.eq(purpose.end ^ compared.last)]
+        wrong = Signal(ErrorPort)
+        refused = (checker.cause != Cause.NONE) | nesting | length
+        m.d.comb += [
+            wrong.valid.eq(judged.valid & refused),
+            wrong.instruction.eq(judged.number),
+            wrong.cause.eq(checker.cause),
+        ]
+        with m.If(checker.cause == Cause.NONE):
+            m.d.comb += wrong.cause.eq(Mux(nesting, Cause.NESTING, Cause.LENGTH))
+        return wrong, judged.valid & judged.last
+
+    def _layer(self, m: Module, word: Signal) -> Signal:
+        """The layer registers; a signal that sets them."""
+        given = data.View(INSTRUCTIONS[Opcode.LAYER].layout, word)
+        # No register for what the checker has refused.
+        kept = {name: self.layer[name].shape() for name in given.shape().members}
+        kept |= {name: most.bit_length() for name, most in _limits(self.config).items()}
+        layer = Signal(data.StructLayout(kept))
+        m.d.comb += [self.layer[name].eq(layer[name]) for name in kept]
+        set_layer = Signal()
+        with m.If(set_layer):
+            m.d.sync += [layer[name].eq(given[name]) for name in kept]
+        return set_layer

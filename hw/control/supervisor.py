@@ -116,27 +116,34 @@ class Supervisor(wiring.Component):
         m = Module()
         runs = Signal()
         over_budget = Signal(reset_less=True)
-        # A register in the path: the comparison may be a cycle late.
-        m.d.sync += over_budget.eq((self.budget != 0) & (self.cycles >= self.budget))
+        # Registers in the path: the comparison may be a cycle late, and the budget stands.
+        limited = Signal(reset_less=True)
+        m.d.sync += [
+            limited.eq(self.budget != 0),
+            over_budget.eq(limited & (self.cycles >= self.budget)),
+        ]
         stop = Signal(ErrorPort)
         works = self.progress | self.bus_owed | self.bus_moved
         deadlock = _lasts(m, "idle_for", DEADLOCK_CYCLES, clear=~runs | works)
         hung = _lasts(m, "silent_for", HUNG_CYCLES, clear=~self.bus_owed | self.bus_moved)
+        reason = Signal(ErrorPort)
         with m.If(over_budget):
-            m.d.comb += [stop.valid.eq(1), stop.cause.eq(Cause.BUDGET)]
-            m.d.comb += stop.instruction.eq(self.oldest_at)
+            m.d.comb += [reason.valid.eq(1), reason.cause.eq(Cause.BUDGET)]
+            m.d.comb += reason.instruction.eq(self.oldest_at)
         with m.If(deadlock):
-            m.d.comb += [stop.valid.eq(1), stop.cause.eq(Cause.DEADLOCK)]
-            m.d.comb += stop.instruction.eq(self.oldest_at)
+            m.d.comb += [reason.valid.eq(1), reason.cause.eq(Cause.DEADLOCK)]
+            m.d.comb += reason.instruction.eq(self.oldest_at)
         with m.If(hung):
-            m.d.comb += [stop.valid.eq(1), stop.cause.eq(Cause.TIMEOUT)]
-            m.d.comb += stop.instruction.eq(self.unanswered_at)
+            m.d.comb += [reason.valid.eq(1), reason.cause.eq(Cause.TIMEOUT)]
+            m.d.comb += reason.instruction.eq(self.unanswered_at)
         for source in reversed(list(self.errors)):
             with m.If(source.valid):
-                m.d.comb += stop.eq(source)
+                m.d.comb += reason.eq(source)
         with m.If(self.soft_reset):
-            m.d.comb += [stop.valid.eq(1), stop.cause.eq(Cause.ABORT)]
-            m.d.comb += stop.instruction.eq(self.oldest_at)
+            m.d.comb += [reason.valid.eq(1), reason.cause.eq(Cause.ABORT)]
+            m.d.comb += reason.instruction.eq(self.oldest_at)
+        # The choice among so many takes a cycle; FETCH's end takes longer.
+        m.d.sync += stop.eq(reason)
 
         with m.FSM() as fsm:
             with m.State("IDLE"):

@@ -73,15 +73,17 @@ class TokenBank(wiring.Component):
         for token in Token:
             value = counters[token]
             following = Signal(range(2 * SLOTS + 1), name=f"{token.name.lower()}_next")
+            some = Signal(name=f"{token.name.lower()}_some")
             # TOKEN waits for all units, so that nobody gives or takes while it adds.
             mine = self.add & (self.counter == token)
             given = Mux(mine, self.count, self.give[token])
             m.d.comb += [
                 following.eq(value + given - self.take[token]),
-                self.available[token].eq(value != 0),
+                self.available[token].eq(some),
                 self.overflow[token].eq(following > SLOTS),
             ]
-            m.d.sync += value.eq(following)
+            # Takers decide by a register.
+            m.d.sync += [value.eq(following), some.eq(following[: len(value)] != 0)]
         m.d.comb += self.add_overflow.eq(self.add & self.overflow.any())
         return m
 

@@ -269,9 +269,10 @@ def test_checker_agrees_with_the_table(number):
     async def testbench(ctx):
         for word in words:
             ctx.set(dut.word, word)
-            await ctx.delay(1e-9)
+            await ctx.tick().repeat(Checker.latency)
             assert Cause(ctx.get(dut.cause)) == cause_of(word, config), f"{word:#034x}"
 
     simulator = Simulator(dut)
+    simulator.add_clock(1e-8)
     simulator.add_testbench(testbench)
     simulator.run()
