@@ -238,8 +238,10 @@ class Fetch(wiring.Component):
             with m.State("CHECK"):
                 with m.If(other):
                     m.d.comb += [self.error.valid.eq(1), self.error.cause.eq(Cause.FINGERPRINT)]
+                    m.next = "STOPPED"
                 with m.Elif(no_length):
                     m.d.comb += [self.error.valid.eq(1), self.error.cause.eq(Cause.LENGTH)]
+                    m.next = "STOPPED"
                 with m.Else():
                     m.next = "REQUEST"
             with m.State("REQUEST"):

@@ -144,6 +144,8 @@ class Supervisor(wiring.Component):
             m.d.comb += reason.instruction.eq(self.oldest_at)
         # The choice among so many takes a cycle; FETCH's end takes longer.
         m.d.sync += stop.eq(reason)
+        with m.If(~runs):
+            m.d.sync += stop.eq(0)
 
         with m.FSM() as fsm:
             with m.State("IDLE"):

@@ -22,7 +22,7 @@ class Latencies:
     FETCH_REQUEST = 2
     REQUEST_BEAT = 4
     #: Last word of the program to the first dispatch; one dispatch to the next.
-    DISPATCH_FIRST = 3
+    DISPATCH_FIRST = 4
     DISPATCH = 2
     #: Start of a nest to its first body, its depth aside; end of a body to the next one, the loops
     #: inside the one that advances aside; what is added if the body was taken at once.

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from functools import partial
 
-from amaranth.hdl import Const, Mux, Value
+from amaranth.hdl import Const, Mux, ResetSignal, Signal, Value
 
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.hw.contract.isa import INSTRUCTIONS, Cause, Field, Instruction, Opcode
+from lutcore.hw.control.fetch import Checker
 from lutcore.verif.formal.model import Model, Patch, Property
 
 __all__ = ["PROPERTIES"]
@@ -44,8 +45,6 @@ def _cause(config: CoreConfig, instruction: Instruction, word: Value) -> Value:
 
 
 def _decoder(config: CoreConfig, model: Model) -> None:
-    from lutcore.hw.control.fetch import Checker
-
     checker = model.unit(Checker(config))
     word = model.drive(checker.word, "word")
     expected: Value = Const(Cause.OPCODE, 8)
@@ -53,10 +52,21 @@ def _decoder(config: CoreConfig, model: Model) -> None:
         cause = _cause(config, instruction, word)
         expected = Mux(word[:8] == int(instruction.opcode), cause, expected)
     expected = model.named(expected, "expected")
-    model.claim((checker.cause == 0) == (expected == 0), "accepts_the_encodings")
-    model.claim(checker.cause == expected, "names_the_cause")
+    expected = model.past(expected, Checker.latency)
+    opcode_then = model.past(word[:8], Checker.latency)
+    # What is counted here is zero after a reset, which the checker's registers do not have.
+    undisturbed: Value = Const(1, 1)
+    for _ in range(Checker.latency):
+        stage = Signal(reset_less=True)
+        model.m.d.sync += stage.eq(undisturbed & ~ResetSignal())
+        undisturbed = stage
+    agrees = (checker.cause == 0) == (expected == 0)
+    model.claim(~undisturbed | agrees, "accepts_the_encodings")
+    model.claim(~undisturbed | (checker.cause == expected), "names_the_cause")
     for opcode in Opcode:
-        model.reachable((checker.cause == 0) & (word[:8] == int(opcode)), opcode.name.lower())
+        model.reachable(
+            undisturbed & (checker.cause == 0) & (opcode_then == int(opcode)), opcode.name.lower()
+        )
 
 
 def _property(name: str, config: CoreConfig, label: str, twin: Patch) -> Property:
@@ -68,8 +78,8 @@ def _property(name: str, config: CoreConfig, label: str, twin: Patch) -> Propert
         build=partial(_decoder, config),
         twin=twin,
         method="window",
-        depth=1,
-        cover_depth=1,
+        depth=Checker.latency + 1,
+        cover_depth=Checker.latency + 2,
         quick=name == "tiny",
     )
 
