@@ -109,7 +109,14 @@ class Checker(wiring.Component):
 def _kind_layout() -> data.StructLayout:
     """What an instruction is for: kept in the instruction memory beside it."""
     return data.StructLayout(
-        {"loops": len(Unit), "starts": len(Unit), "layer": 1, "token": 1, "end": 1}
+        {
+            "loops": len(Unit),
+            "starts": len(Unit),
+            "layer": 1,
+            "token": 1,
+            "end": 1,
+            "alone": 1,  # one of the last three, which wait for all units
+        }
     )
 
 
@@ -131,7 +138,7 @@ class Fetch(wiring.Component):
     unit_busy, all_idle
         Units at work; nothing at all is under way, writes included.
     instruction
-        Number of the instruction that is being handled.
+        Number of the instruction in ``word``, and afterwards of the one that waits.
     receiving
         While the program is read: number of the first instruction in the beat to come.
     finished
@@ -171,7 +178,6 @@ class Fetch(wiring.Component):
         self._index = Signal(range(PROGRAM_MAX), reset_less=True)
         #: Instructions of the program.
         self._count = Signal(range(PROGRAM_MAX + 1), reset_less=True)
-        m.d.comb += self.instruction.eq(self._index)
         kind_layout = _kind_layout()
         entry = data.StructLayout({"word": INSTRUCTION_BITS, "kind": kind_layout})
         m.submodules.memory = memory = Memory(shape=entry, depth=PROGRAM_MAX, init=[])
@@ -195,15 +201,29 @@ class Fetch(wiring.Component):
         self._decode(m, gathered, kind)
         wrong, good = self._check(m, gathered, kind, next_word, last)
 
-        # Dispatch: the instruction, what it is for and the pulses are in registers.
-        word = Signal(INSTRUCTION_BITS, reset_less=True)
+        # Dispatch, in three steps: the memory reads ahead; an instruction waits for its unit; then
+        # it is in `word`, and its pulse in a register.
+        waiting = Signal(INSTRUCTION_BITS, reset_less=True)
         held = Signal(kind_layout, reset_less=True)
-        ahead = Signal(range(PROGRAM_MAX), reset_less=True)  # one more than the index
-        m.d.comb += [read.addr.eq(ahead), self.word.eq(word)]
+        word = Signal(INSTRUCTION_BITS, reset_less=True)
+        ahead = Signal(range(PROGRAM_MAX), reset_less=True)  # of what the memory offers
+        loads = Signal()
+        m.d.comb += [
+            read.addr.eq(ahead + loads),
+            self.word.eq(word),
+        ]
+        with m.If(loads):
+            m.d.sync += [
+                waiting.eq(read.data.word),
+                held.eq(read.data.kind),
+                ahead.eq(ahead + 1),
+                self._index.eq(ahead),
+            ]
+        m.d.sync += [word.eq(waiting), self.instruction.eq(self._index)]
         loop = data.View(INSTRUCTIONS[Opcode.LOOP].layout, word)
         m.d.comb += [self.loop[name].eq(getattr(loop, name)) for name in loop_layout().members]
         set_layer = self._layer(m, word)
-        # Whoever gets an instruction now is busy a cycle later.
+        # Whoever gets an instruction is busy a cycle later.
         idle = Signal(len(Unit), reset_less=True)
         quiet = Signal(reset_less=True)
         go = Signal()
@@ -212,15 +232,9 @@ class Fetch(wiring.Component):
             quiet.eq(self.all_idle & ~self.start.any()),
         ]
         m.d.comb += go.eq(
-            (held.loops & idle).any()
-            | (held.starts & idle).any()
-            | ((held.layer | held.token | held.end) & quiet)
+            ((held.loops | held.starts) & idle & ~self.start).any()
+            | (held.alone & quiet & ~self.start.any())
         )
-
-        def load() -> None:
-            m.d.sync += [word.eq(read.data.word), held.eq(read.data.kind), ahead.eq(ahead + 1)]
-            m.next = "DISPATCH"
-
         pulses = (self.loop_valid, self.start, self.token_add, self.finished, set_layer)
         m.d.sync += [pulse.eq(0) for pulse in pulses]
         # The host's settings stand.
@@ -234,16 +248,14 @@ class Fetch(wiring.Component):
             with m.State("IDLE"):
                 m.d.sync += [self._index.eq(0), ahead.eq(0), self._count.eq(self.length)]
                 with m.If(self.launch):
-                    m.next = "CHECK"
-            with m.State("CHECK"):
-                with m.If(other):
-                    m.d.comb += [self.error.valid.eq(1), self.error.cause.eq(Cause.FINGERPRINT)]
-                    m.next = "STOPPED"
-                with m.Elif(no_length):
-                    m.d.comb += [self.error.valid.eq(1), self.error.cause.eq(Cause.LENGTH)]
-                    m.next = "STOPPED"
-                with m.Else():
-                    m.next = "REQUEST"
+                    with m.If(other):
+                        m.d.comb += [self.error.valid.eq(1), self.error.cause.eq(Cause.FINGERPRINT)]
+                        m.next = "STOPPED"
+                    with m.Elif(no_length):
+                        m.d.comb += [self.error.valid.eq(1), self.error.cause.eq(Cause.LENGTH)]
+                        m.next = "STOPPED"
+                    with m.Else():
+                        m.next = "REQUEST"
             with m.State("REQUEST"):
                 m.d.comb += self.command.valid.eq(1)
                 with m.If(self.command.ready):
@@ -265,10 +277,12 @@ class Fetch(wiring.Component):
                     m.d.comb += self.error.eq(wrong)
                     m.next = "STOPPED"
                 with m.Elif(good):
-                    load()
+                    m.d.comb += loads.eq(1)
+                    m.next = "DISPATCH"
             with m.State("DISPATCH"):
                 m.d.comb += self.state.eq(State.WAIT_OUT)
                 with m.If(go):
+                    m.d.comb += [self.state.eq(State.BUSY), loads.eq(1)]
                     m.d.sync += [
                         self.loop_valid.eq(held.loops),
                         self.start.eq(held.starts),
@@ -276,13 +290,8 @@ class Fetch(wiring.Component):
                         self.finished.eq(held.end),
                         set_layer.eq(held.layer),
                     ]
-                    m.next = "FIRE"
-            with m.State("FIRE"):
-                m.d.comb += self.state.eq(State.BUSY)
-                m.d.sync += self._index.eq(self._index + 1)
-                load()
-                with m.If(self.finished):
-                    m.next = "STOPPED"
+                    with m.If(held.end):
+                        m.next = "STOPPED"
             with m.State("STOPPED"):
                 pass
         size = self._count * (INSTRUCTION_BITS // 8)
@@ -351,6 +360,7 @@ class Fetch(wiring.Component):
             kind.layer.eq(opcode == Opcode.LAYER),
             kind.token.eq(opcode == Opcode.TOKEN),
             kind.end.eq(opcode == Opcode.END),
+            kind.alone.eq(kind.layer | kind.token | kind.end),
         ]
 
     def _check(

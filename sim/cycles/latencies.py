@@ -19,11 +19,11 @@ class Latencies:
     """
 
     #: Start to the request of the program; a request to its first beat, latency of memory aside.
-    FETCH_REQUEST = 2
+    FETCH_REQUEST = 1
     REQUEST_BEAT = 4
     #: Last word of the program to the first dispatch; one dispatch to the next.
     DISPATCH_FIRST = 4
-    DISPATCH = 2
+    DISPATCH = 1
     #: Start of a nest to its first body, its depth aside; end of a body to the next one, the loops
     #: inside the one that advances aside; what is added if the body was taken at once.
     NEST = 2
