@@ -1,6 +1,8 @@
 """The core: units, buffers, tokens, bus masters and control, wired together."""
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -345,7 +347,7 @@ class Engine(wiring.Component):
         ]
 
         # Reasons to stop, the most telling first.
-        def because(condition, cause: Cause, number) -> ErrorPort:
+        def because(condition: Value, cause: Cause, number: Value) -> Any:
             reason = Signal(ErrorPort)
             m.d.comb += [
                 reason.valid.eq(condition),
