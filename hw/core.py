@@ -36,8 +36,10 @@ from lutcore.hw.memory.dma import (
     command_layout,
 )
 from lutcore.hw.memory.regions import RegionCheck
-from lutcore.hw.transfer.loaders import ActivationLoader, WeightLoader, write_signature
+from lutcore.hw.transfer.activations import ActivationLoader
+from lutcore.hw.transfer.slot_writer import write_signature
 from lutcore.hw.transfer.store import StoreUnit
+from lutcore.hw.transfer.weights import WeightLoader
 from lutcore.hw.util import State, low_zeros
 
 __all__ = ["Core", "Engine"]

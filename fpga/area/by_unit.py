@@ -22,8 +22,9 @@ from lutcore.hw.control.nest import Nest
 from lutcore.hw.core import Core
 from lutcore.hw.export import generate_verilog
 from lutcore.hw.memory.buffers import SlotBuffer
-from lutcore.hw.transfer.loaders import ActivationLoader, WeightLoader
+from lutcore.hw.transfer.activations import ActivationLoader
 from lutcore.hw.transfer.store import StoreUnit
+from lutcore.hw.transfer.weights import WeightLoader
 from lutcore.hw.verilog_text import without_brackets
 from lutcore.sw.base.cache import Kept
 from lutcore.sw.base.text import rendered

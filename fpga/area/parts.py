@@ -17,8 +17,10 @@ from lutcore.hw.compute.table import TableUnit
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.hw.export import component_verilog, generate_verilog
 from lutcore.hw.memory.buffers import SlotBuffer
-from lutcore.hw.transfer.loaders import ActivationLoader, WeightLoader, write_signature
+from lutcore.hw.transfer.activations import ActivationLoader
+from lutcore.hw.transfer.slot_writer import write_signature
 from lutcore.hw.transfer.store import StoreUnit
+from lutcore.hw.transfer.weights import WeightLoader
 
 __all__ = ["UNITS", "Unit", "unit_verilog"]
 

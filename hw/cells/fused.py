@@ -18,7 +18,7 @@ several, so that none is left unused between them.
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import permutations, product
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value
 
@@ -115,6 +115,10 @@ def fused_adds(
     return totals
 
 
+@overload
+def _bit(carry: Value | Term) -> Value: ...
+@overload
+def _bit(carry: None) -> None: ...
 def _bit(carry: Value | Term | None) -> Value | None:
     return carry.function(0, *carry.bits(0, 1)) if isinstance(carry, Term) else carry
 

@@ -24,7 +24,8 @@ _MAJORITY_OF_3 = sum(((i & 7).bit_count() >= 2) << i for i in range(32))
 def family(platform: object) -> str | None:
     """The family whose cells can be placed, of our own targets or of a board's platform."""
     name = getattr(platform, "family", None)
-    name = {"series7": "xc7"}.get(name, name)
+    if name == "series7":
+        return "xc7"
     return name if name in FAMILIES else None
 
 

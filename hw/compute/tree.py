@@ -146,10 +146,13 @@ def plain_tree(m: Module, platform: object, values: list[Signal], name: str) -> 
         for p, count in enumerate(_threes(len(values))):
             some, rest = rest[:count], rest[count:]
             width = max(map(len, some)) + (count - 1).bit_length()
-            if count == 3:
-                total = add3(m, platform, *some, width)
-            else:
-                total = add(m, platform, *some, width) if count == 2 else some[0]
+            match some:
+                case [x, y, z]:
+                    total = add3(m, platform, x, y, z, width)
+                case [x, y]:
+                    total = add(m, platform, x, y, width)
+                case _:
+                    total = some[0]
             node = Signal(
                 signed(width), name=f"{name}_{level}_{p}", reset_less=goes_without_reset(platform)
             )
@@ -189,7 +192,8 @@ def inverting_tree(
     for p in range(0, len(values), 2):
         terms = [Term(_inverted, (v, signs[p + i][0])) for i, v in enumerate(values[p : p + 2])]
         if len(terms) == 2:
-            total = fused_add(m, platform, *terms, width, carry_in=signs[p][0])
+            u, v = terms
+            total = fused_add(m, platform, u, v, width, carry_in=signs[p][0])
             ones.append(p + 1)
         else:
             total = values[p].as_unsigned() ^ signs[p][0].replicate(len(values[p]))

@@ -122,7 +122,7 @@ def event_bits(run: Value, states: list[Value], extra: dict[str, Value]) -> Valu
     extra
         The strobes of ``EXTRA_COUNTERS``, which take the fourth slot of the first units.
     """
-    bits = [Const(0, 1)] * COUNTER_SLOTS
+    bits: list[Value] = [Const(0, 1)] * COUNTER_SLOTS
     for unit, state in enumerate(states):
         for kind, value in enumerate((State.BUSY, State.WAIT_IN, State.WAIT_OUT)):
             bits[4 * unit + kind] = run & (state == value)
@@ -302,7 +302,16 @@ class CsrFile(wiring.Component):
         return m
 
 
-def status_word(*, busy, done, error, draining, hung, cause, instruction):
+def status_word(
+    *,
+    busy: Value,
+    done: Value,
+    error: Value,
+    draining: Value,
+    hung: Value,
+    cause: Value,
+    instruction: Value,
+) -> Value:
     """STATUS from its parts."""
     parts = {
         Status.BUSY: busy,

@@ -237,29 +237,30 @@ class Fetch(wiring.Component):
         )
         pulses = (self.loop_valid, self.start, self.token_add, self.finished, set_layer)
         m.d.sync += [pulse.eq(0) for pulse in pulses]
-        # The host's settings stand.
         other = Signal(reset_less=True)
         no_length = Signal(reset_less=True)
-        m.d.sync += [
-            other.eq(self.expect != self.config.fingerprint),
-            no_length.eq((self.length == 0) | (self.length > PROGRAM_MAX)),
-        ]
         with m.FSM() as fsm:
             with m.State("IDLE"):
-                m.d.sync += [self._index.eq(0), ahead.eq(0), self._count.eq(self.length)]
+                m.d.sync += [
+                    self._index.eq(0),
+                    ahead.eq(0),
+                    self._count.eq(self.length),
+                    other.eq(self.expect != self.config.fingerprint),
+                    no_length.eq((self.length == 0) | (self.length > PROGRAM_MAX)),
+                ]
                 with m.If(self.launch):
-                    with m.If(other):
-                        m.d.comb += [self.error.valid.eq(1), self.error.cause.eq(Cause.FINGERPRINT)]
-                        m.next = "STOPPED"
-                    with m.Elif(no_length):
-                        m.d.comb += [self.error.valid.eq(1), self.error.cause.eq(Cause.LENGTH)]
-                        m.next = "STOPPED"
-                    with m.Else():
-                        m.next = "REQUEST"
+                    m.next = "REQUEST"
             with m.State("REQUEST"):
-                m.d.comb += self.command.valid.eq(1)
-                with m.If(self.command.ready):
-                    m.next = "RECEIVE"
+                with m.If(other):
+                    m.d.comb += [self.error.valid.eq(1), self.error.cause.eq(Cause.FINGERPRINT)]
+                    m.next = "STOPPED"
+                with m.Elif(no_length):
+                    m.d.comb += [self.error.valid.eq(1), self.error.cause.eq(Cause.LENGTH)]
+                    m.next = "STOPPED"
+                with m.Else():
+                    m.d.comb += self.command.valid.eq(1)
+                    with m.If(self.command.ready):
+                        m.next = "RECEIVE"
             with m.State("RECEIVE"):
                 m.d.comb += [self.state.eq(State.WAIT_IN), next_word.eq(has_word)]
                 with m.If(has_word):

@@ -1,6 +1,6 @@
 """The loop engine: turns the loops of one instruction into a sequence of bodies."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, ShapeLike, Signal, Value
@@ -43,7 +43,7 @@ def _of(value: Value, choices: Mapping[Axis, Signal]) -> Value:
     return Mux(_is(value, Axis.R), choices[Axis.R], choice)
 
 
-def _every(axes: list[Signal], axis: Axis, flags: Value) -> Value:
+def _every(axes: Sequence[Signal], axis: Axis, flags: Value) -> Value:
     """Whether all loops of the axis have their flag."""
     return Cat(~_is(other, axis) | flag for other, flag in zip(axes, flags, strict=True)).all()
 

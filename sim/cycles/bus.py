@@ -1,6 +1,6 @@
 """When data arrive: requests, bursts, beats.
 
-Mirrors `lutcore.hw.memory.dma` and the unpacker of `lutcore.hw.transfer.loaders`, burst by burst.
+Mirrors `lutcore.hw.memory.dma` and `lutcore.hw.transfer.unpacker`, burst by burst.
 """
 
 from collections import deque

@@ -1,7 +1,7 @@
 """The loaders: which request comes when, in the order of their programs.
 
-Mirrors the requesters of `lutcore.hw.transfer.loaders`. A request can be entered once the slots
-that it needs are known to be free.
+Mirrors `lutcore.hw.transfer.weights` and `lutcore.hw.transfer.activations`. A request can be
+entered once the slots that it needs are known to be free.
 """
 
 from collections import deque

@@ -6,7 +6,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from lutcore.hw.contract.config import CoreConfig, ceil_div
-from lutcore.hw.transfer.loaders import Unpacker
+from lutcore.hw.transfer.unpacker import Unpacker
 
 
 def steps_of(columns: int, group_size: int, step: int) -> list[int]:

@@ -10,7 +10,7 @@ from lutcore.verif.formal.properties.streams import SOURCES, stands_contract
 __all__ = ["PROPERTIES", "refusal_contract", "store_contract"]
 
 #: Place of FETCH's last state in its source.
-_STOPPED = 1
+_STOPPED = 2
 
 
 def refusal_contract(model: Model, fetch: Any) -> Signal:

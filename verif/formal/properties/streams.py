@@ -151,9 +151,9 @@ def _scale(model: Model, dut: Any) -> None:
     model.claim(~running | (filling & dut.i.valid), "runs_in_a_slot")
 
 
-def _loader(bits: int, model: Model, dut: Any) -> None:
-    """A loader has a body before it while it is not idle."""
-    state = model.probe("dut.fsm_state", bits)
+def _loader(state_path: str, bits: int, model: Model, dut: Any) -> None:
+    """A loader has a body before it while its requester is not idle."""
+    state = model.probe(state_path, bits)
     model.claim((state == 0) | dut.body.valid, "has_a_body")
 
 
@@ -168,14 +168,14 @@ def _specs() -> list[tuple]:
 
     def loader(name: str) -> Callable[[], Any]:
         def make() -> Any:
-            from lutcore.hw.transfer import loaders
+            from lutcore.hw.transfer.activations import ActivationLoader
+            from lutcore.hw.transfer.slot_writer import write_signature
+            from lutcore.hw.transfer.weights import WeightLoader
 
-            write = loaders.write_signature
+            write = write_signature(32, 32, 4)
             if name == "ldx":
-                return loaders.ActivationLoader(_CONFIG, write=write(32, 32, 4))
-            return loaders.WeightLoader(
-                _CONFIG, scale_write=write(32, 32, 4), bias_write=write(32, 32, 4)
-            )
+                return ActivationLoader(_CONFIG, write=write)
+            return WeightLoader(_CONFIG, scale_write=write, bias_write=write)
 
         return make
 
@@ -198,10 +198,10 @@ def _specs() -> list[tuple]:
          Net("dut.en", "no waiting", 1)),
         ("fetch", lazy("control.fetch", "Fetch", _CONFIG), None,
          Net("dut.fsm_state", drop)),
-        ("ldx", loader("ldx"), partial(_loader, 2),
+        ("ldx", loader("ldx"), partial(_loader, "dut.fsm_state", 2),
          Net("dut.fsm_state", drop)),
-        ("ldw", loader("ldw"), partial(_loader, 3),
-         Net("dut.fsm_state", drop)),
+        ("ldw", loader("ldw"), partial(_loader, "dut.requester.fsm_state", 3),
+         Net("dut.requester.fsm_state", drop)),
         ("table", lazy("compute.table", "TableUnit", _CONFIG), _table,
          Net("dut.fill.taken", drop, 1)),
         ("scale", lazy("compute.scale", "ScaleUnit", _CONFIG), _scale,
