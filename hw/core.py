@@ -427,8 +427,8 @@ class Engine(wiring.Component):
         m.d.comb += [self.states[i].eq(states[name]) for i, name in enumerate(COUNTER_UNITS)]
         # What FETCH does by itself takes less time than a deadlock, for all of a program.
         working = Cat(states[name] == State.BUSY for name in states if name != "fetch").any()
-        # No unit is ready for a body that is not there.
-        moves = Cat(issue.body.ready for issue in self.issues.values()).any()
+        bodies = [issue.body for issue in self.issues.values()]
+        moves = Cat(body.valid & body.ready for body in bodies).any()
         progress = Signal(reset_less=True)
         # Nobody asks in the cycle after a reset.
         oldest_then = Signal.like(self.oldest_at, reset_less=True)

@@ -124,8 +124,12 @@ class Supervisor(wiring.Component):
         ]
         stop = Signal(ErrorPort)
         works = self.progress | self.bus_owed | self.bus_moved
-        deadlock = _lasts(m, "idle_for", DEADLOCK_CYCLES, clear=~runs | works)
-        hung = _lasts(m, "silent_for", HUNG_CYCLES, clear=~self.bus_owed | self.bus_moved)
+        deadlock, hung = Signal(reset_less=True), Signal(reset_less=True)
+        silent = ~self.bus_owed | self.bus_moved
+        m.d.sync += [
+            deadlock.eq(_lasts(m, "idle_for", DEADLOCK_CYCLES, clear=~runs | works)),
+            hung.eq(_lasts(m, "silent_for", HUNG_CYCLES, clear=silent) & ~silent),
+        ]
         reason = Signal(ErrorPort)
         with m.If(over_budget):
             m.d.comb += [reason.valid.eq(1), reason.cause.eq(Cause.BUDGET)]

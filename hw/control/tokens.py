@@ -9,7 +9,7 @@ the one and gives one to the other, its reader the other way round::
 
 from typing import Any
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -46,10 +46,11 @@ class TokenBank(wiring.Component):
     add, counter, count
         TOKEN instruction.
     available
-        Counters that are not zero.
+        Counters that are not zero; all are zero in the cycle after a take. What is given is seen
+        two cycles later.
     overflow, add_overflow
-        Counters that go above the limit; by the instruction. What they count then means nothing:
-        the core stops, and is reset.
+        Counters that go above the limit, a cycle after it is given; by the instruction, at once.
+        What they count then means nothing: the core stops, and is reset.
     """
 
     def __init__(self) -> None:
@@ -69,20 +70,22 @@ class TokenBank(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        counters = Array(Signal(range(SLOTS + 1), name=t.name.lower()) for t in Token)
+        # Strobes come late in their cycle.
+        take, give = Signal(len(Token)), Signal(len(Token))
+        m.d.sync += [take.eq(self.take), give.eq(self.give)]
         for token in Token:
-            value = counters[token]
-            following = Signal(range(2 * SLOTS + 1), name=f"{token.name.lower()}_next")
+            value = Signal(range(SLOTS + 1), name=token.name.lower())
             some = Signal(name=f"{token.name.lower()}_some")
+            following = Signal(range(2 * SLOTS + 1), name=f"{token.name.lower()}_next")
             # TOKEN waits for all units, so that nobody gives or takes while it adds.
             mine = self.add & (self.counter == token)
-            given = Mux(mine, self.count, self.give[token])
+            given = Mux(mine, self.count, give[token])
             m.d.comb += [
-                following.eq(value + given - self.take[token]),
-                self.available[token].eq(some),
+                following.eq(value + given - take[token]),
+                # What has just been taken is not counted yet.
+                self.available[token].eq(some & ~take[token]),
                 self.overflow[token].eq(following > SLOTS),
             ]
-            # Takers decide by a register.
             m.d.sync += [value.eq(following), some.eq(following[: len(value)] != 0)]
         m.d.comb += self.add_overflow.eq(self.add & self.overflow.any())
         return m

@@ -5,7 +5,9 @@ follow it within the slot, because it only issues words that the loader has comp
 stream of a block without cutting it into small ones.
 """
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -104,17 +106,33 @@ def read_signature(width: int, slot_words: int) -> wiring.Signature:
 class BufferReader(wiring.Component):
     """Reads consecutive items (parts of a word) of a slot, one per cycle.
 
+    An item is there `latency` cycles after it is issued. That a word is complete is known a cycle
+    later than it could be.
+
+    Parameters
+    ----------
+    width, slot_words
+        Of the buffer.
+    item_bits
+        Bits of an item; divides ``width``.
+    tag
+        Layout of what goes with an item.
+
     Members
     -------
     seek, seek_slot, seek_word
-        The next item is the first of this word.
-    request, issue
-        The unit wants items; one is issued in this cycle (its value comes with ``valid``).
-    valid, ready, item
+        Strobe: the next item is the first of this word.
+    request, i_tag, issue
+        The unit wants items; what goes with the next one; one is issued in this cycle.
+    valid, ready, item, tag
         The item read; held until taken. While it is reset the unit has to be ready.
+    busy
+        Items have been issued, and not been taken.
     """
 
-    def __init__(self, *, width: int, item_bits: int, slot_words: int) -> None:
+    latency = 2
+
+    def __init__(self, *, width: int, item_bits: int, slot_words: int, tag: Any = 1) -> None:
         self.per_word = width // item_bits
         self.item_bits = item_bits
         self.slot_words = slot_words
@@ -126,10 +144,13 @@ class BufferReader(wiring.Component):
                 "seek_slot": In(1),
                 "seek_word": In(word_bits),
                 "request": In(1),
+                "i_tag": In(tag),
                 "issue": Out(1),
                 "valid": Out(1),
                 "ready": In(1),
                 "item": Out(item_bits),
+                "tag": Out(tag),
+                "busy": Out(1),
                 "port": Out(self.port_signature),
             }
         )
@@ -139,28 +160,61 @@ class BufferReader(wiring.Component):
         slot = Signal(reset_less=True)
         word = Signal.like(self.seek_word, reset_less=True)
         part = Signal(range(self.per_word), reset_less=True)
-        part_read = Signal.like(part)
-        # No reset: the unit takes what it finds before a program can begin.
-        valid = Signal(reset_less=True)
         wraps = part == self.per_word - 1
-        available = (self.port.writer_slot != slot) | (self.port.writer_count > word)
+
+        # Whether the word is complete, by what was known a cycle ago: of this one, of the one
+        # behind it, and of the one that is sought.
+        def complete(of_slot: Value, of_word: Value) -> Value:
+            return (self.port.writer_slot != of_slot) | (self.port.writer_count > of_word)
+
+        this, following, sought = (
+            Signal(name=name, reset_less=True) for name in ("this", "following", "sought")
+        )
+        wrapped, seeks = (Signal(name=name, reset_less=True) for name in ("wrapped", "seeks"))
+        m.d.sync += [
+            this.eq(complete(slot, word)),
+            following.eq(complete(slot, word + 1)),
+            sought.eq(complete(self.seek_slot, self.seek_word)),
+            wrapped.eq(self.issue & wraps),
+            seeks.eq(self.seek),
+        ]
+        available = Mux(seeks, sought, Mux(wrapped, following, this))
+
+        # The memory's output, and the item behind a register. No resets: the unit takes what it
+        # finds before a program can begin.
+        read = Signal(reset_less=True)
+        read_part = Signal.like(part, reset_less=True)
+        read_tag = Signal.like(self.tag, reset_less=True)
+        valid = Signal(reset_less=True)
+        item = Signal(self.item_bits, reset_less=True)
+        tag = Signal.like(self.tag, reset_less=True)
+        moves = Signal()
         m.d.comb += [
+            moves.eq(~valid | self.ready),
+            self.issue.eq(self.request & available & (~read | moves)),
             self.valid.eq(valid),
-            self.issue.eq(self.request & available & (~valid | self.ready)),
+            self.item.eq(item),
+            self.tag.eq(tag),
+            self.busy.eq(read | valid),
             self.port.slot.eq(slot),
             self.port.word.eq(word),
             self.port.enable.eq(self.issue),
-            self.item.eq(self.port.data.word_select(part_read, self.item_bits)),
         ]
+        with m.If(~read | moves):
+            m.d.sync += read.eq(self.issue)
         with m.If(self.issue):
             m.d.sync += [
-                valid.eq(1),
-                part_read.eq(part),
+                read_part.eq(part),
+                read_tag.eq(self.i_tag),
                 part.eq(Mux(wraps, 0, part + 1)),
                 word.eq(word + wraps),
             ]
-        with m.Elif(self.ready):
-            m.d.sync += valid.eq(0)
+        with m.If(moves):
+            m.d.sync += [
+                valid.eq(read),
+                item.eq(self.port.data.word_select(read_part, self.item_bits)),
+                tag.eq(read_tag),
+            ]
         with m.If(self.seek):
             m.d.sync += [slot.eq(self.seek_slot), word.eq(self.seek_word), part.eq(0)]
         return m

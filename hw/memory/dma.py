@@ -432,20 +432,30 @@ class ReadMaster(wiring.Component):
             splitter.o.ready.eq(bus.arready),
         ]
 
-        # A register between the bus and the clients.
-        held = Signal(self.clients)
-        held_data = Signal(self.bus_width, reset_less=True)
-        held_last = Signal(reset_less=True)
-        taken = Signal()
+        # Two registers between the bus and the clients: the second takes the beat that is under way
+        # when a client stops, so that no client's answer lies in the path of RREADY.
+        beat_layout = data.StructLayout({"data": self.bus_width, "last": 1})
+        beat = Signal(beat_layout)
+        mine = Signal(self.clients)
+        held, spare = Signal(self.clients), Signal(self.clients)
+        held_beat, spare_beat = (
+            Signal(beat_layout, reset_less=True),
+            Signal(beat_layout, reset_less=True),
+        )
+        room = Signal()
         for client, response in enumerate(self.responses):
             m.d.comb += [
                 response.valid.eq(held[client]),
-                response.payload.data.eq(held_data),
-                response.payload.last.eq(held_last),
+                response.payload.eq(held_beat),
+                mine[client].eq(self.beat & (head.client == client)),
             ]
         m.d.comb += [
-            taken.eq((held & Cat(response.ready for response in self.responses)).any()),
-            bus.rready.eq(owners.r_rdy & (taken | ~held.any())),
+            beat.data.eq(bus.rdata),
+            beat.last.eq(bus.rlast & head.final),
+            room.eq(
+                (held & Cat(response.ready for response in self.responses)).any() | ~held.any()
+            ),
+            bus.rready.eq(owners.r_rdy & ~spare.any()),
             self.beat.eq(bus.rvalid & bus.rready),
             owners.r_en.eq(self.beat & bus.rlast),
             self.idle.eq(~owners.r_rdy & ~splitter.busy),
@@ -453,13 +463,18 @@ class ReadMaster(wiring.Component):
             self.owed.eq(owners.r_rdy & ~bus.rvalid),
             self.moved.eq(self.beat | (bus.arvalid & bus.arready)),
         ]
-        with m.If(self.beat):
-            m.d.sync += [held_data.eq(bus.rdata), held_last.eq(bus.rlast & head.final)]
+        with m.If(~spare.any()):
+            m.d.sync += spare_beat.eq(beat)
+        with m.If(room):
+            m.d.sync += [
+                held.eq(Mux(spare.any(), spare, mine)),
+                held_beat.eq(Mux(spare.any(), spare_beat, beat)),
+                spare.eq(0),
+            ]
+        with m.Elif(~spare.any()):
+            m.d.sync += spare.eq(mine)
         with m.If(self.abort):
-            m.d.sync += held.eq(0)
-        with m.Elif(bus.rready | taken):
-            mine = [self.beat & (head.client == client) for client in range(self.clients)]
-            m.d.sync += held.eq(Cat(mine))
+            m.d.sync += [held.eq(0), spare.eq(0)]
         error = Signal(reset_less=True)
         error_client = Signal.like(self.error_client, reset_less=True)
         m.d.sync += [error.eq(self.beat & bus.rresp[1]), error_client.eq(head.client)]
@@ -561,7 +576,8 @@ class WriteMaster(wiring.Component):
             # A register before the bus: what has been offered there must not change on `abort`.
             free.eq(~bus.wvalid | bus.wready),
             load.eq(active & free & (self.i.valid | self.abort)),
-            self.i.ready.eq(active & free & ~self.abort),
+            # On abort what is taken is lost, as all that the units have.
+            self.i.ready.eq(active & free),
             bus.bready.eq(unanswered != 0),
             answered.eq(bus.bvalid & bus.bready),
             self.beat.eq(bus.wvalid & bus.wready),

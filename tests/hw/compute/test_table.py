@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from stream_bench import Filler, get, pause, put, signed_of, simulate
 
-from lutcore.hw.compute.table import TableFill, TableUnit
+from lutcore.hw.compute.fill import TableFill
+from lutcore.hw.compute.table import TableUnit
+from lutcore.hw.compute.walk import BodyQueue
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.hw.contract.isa import Axis
 from lutcore.hw.contract.loops import Body, Loop
@@ -163,7 +165,10 @@ def refuses(case: Case, body: Body) -> bool:
         ctx.set(dut.body.payload, body_payload(body))
         assert not ctx.get(dut.operand_error)
         ctx.set(dut.body.valid, 1)
-        error = bool(ctx.get(dut.operand_error))
+        for _ in range(BodyQueue.latency + 1):
+            await ctx.tick()
+            ctx.set(dut.body.valid, 0)
+            error = error or bool(ctx.get(dut.operand_error))
 
     simulate(dut, bench)
     return error

@@ -21,29 +21,43 @@ def test_tokens_against_counters() -> None:
     dut: Any = TokenBank()
     rng = random.Random(0)
     counts = dict.fromkeys(Token, 0)
+    none = dict.fromkeys(Token, 0)
     seen = {"overflow": 0, "add": 0}
 
     async def bench(ctx):
-        for _ in range(3000):
-            add, counter, count = rng.random() < 0.05, rng.choice(list(Token)), rng.randrange(3)
-            give = {t: not add and rng.random() < 0.3 for t in Token}
-            take = {t: not add and counts[t] > 0 and rng.random() < 0.28 for t in Token}
+        given, taken = none, none  # in the cycle before
+        for _ in range(5000):
+            available = {t: counts[t] > 0 and not taken[t] for t in Token}
+            assert ctx.get(dut.available) == sum(available[t] << t for t in Token)
+            # Nobody gives or takes while an instruction adds.
+            quiet = not any(given.values()) and not any(taken.values())
+            add, counter, count = (
+                quiet and rng.random() < 0.5,
+                rng.choice(list(Token)),
+                rng.randrange(3),
+            )
+            pace = rng.random()
+            give = {t: int(not add and pace < 0.7 and rng.random() < 0.3) for t in Token}
+            take = {
+                t: int(not add and pace < 0.7 and available[t] and rng.random() < 0.45)
+                for t in Token
+            }
             ctx.set(dut.give, sum(give[t] << t for t in Token))
             ctx.set(dut.take, sum(take[t] << t for t in Token))
             ctx.set(dut.add, add)
             ctx.set(dut.counter, counter)
             ctx.set(dut.count, count)
-            assert ctx.get(dut.available) == sum((counts[t] > 0) << t for t in Token)
             overflow = 0
             for token in Token:
                 added = count if add and counter == token else 0
-                following = counts[token] + give[token] + added - take[token]
+                following = (counts[token] + given[token] + added - taken[token]) % 8
                 # Too many are told of, and nothing is promised of the counter then.
                 overflow |= (following > SLOTS) << token
                 counts[token] = following & 3
             assert ctx.get(dut.overflow) == overflow
             assert ctx.get(dut.add_overflow) == (add and overflow != 0)
             seen["add" if add else "overflow"] += overflow != 0
+            given, taken = give, take
             await ctx.tick()
 
     simulate(dut, bench)

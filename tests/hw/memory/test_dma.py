@@ -523,9 +523,9 @@ def test_write_abort_completes_bursts_without_writing(delay):
             for _ in range(100):
                 if ctx.get(dut.abort):
                     break
-                _, _, ready = await ctx.tick().sample(dut.i.ready)
+                _, _, ready, lost = await ctx.tick().sample(dut.i.ready, dut.abort)
                 if ready:
-                    offered += 1
+                    offered += not lost
                     break
         ctx.set(dut.i.valid, 0)
 

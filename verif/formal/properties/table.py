@@ -49,7 +49,7 @@ def _fits(config: CoreConfig, ternary: bool) -> bool:
 
 
 def _table(config: CoreConfig, ternary: bool, model: Model) -> None:
-    from lutcore.hw.compute.table import TableFill
+    from lutcore.hw.compute.fill import TableFill
 
     assert _fits(config, ternary)
     m = model.m
