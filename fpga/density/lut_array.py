@@ -160,6 +160,7 @@ class _Run:
                 places = self.config.group * ceil_div(left, ternary.GROUP) if self.trits else left
                 tag: dict[int | str, int] = {
                     "last_entry": self.config.tiles - 1,
+                    "one_entry": self.config.tiles == 1,
                     "run_first": step == 0,
                     "run_last": step == self.steps - 1,
                     "body_first": 0,

@@ -98,9 +98,21 @@ class ArrayUnit(wiring.Component):
         word = Signal(range(cfg.weight_words), reset_less=True)
         fresh = Signal(init=1)  # the first step of a set is still to come
         credit = Signal(range(cfg.tiles + 1), init=cfg.tiles)
+        # Accumulators free, and more than one, a cycle ago; one was taken then.
+        some, some_more, spent = (
+            Signal(name=name, reset_less=True) for name in ("some", "some_more", "spent")
+        )
 
-        planes = Mux(self.layer.per_plane, 1, self.layer.planes)
+        # All that decides on an issue is known a cycle ahead: it is in every unit's way.
+        last_plane = Signal.like(plane, reset_less=True)
+        one_plane = Signal(reset_less=True)
         plane_last = Signal()
+        first_entry = Signal(init=1)
+        entry_last = Signal(reset_less=True)  # unless it is the first
+        m.d.sync += [
+            last_plane.eq(Mux(self.layer.per_plane, 0, self.layer.planes - 1)),
+            one_plane.eq(last_plane == 0),
+        ]
         set_last = Signal()
         finishing = Signal()
         rewind = Signal()
@@ -120,14 +132,13 @@ class ArrayUnit(wiring.Component):
             has_next.eq(Mux(self.issue, Mux(rewind, count > 1, count > word + 1), count > word)),
         ]
         m.d.comb += [
-            plane_last.eq(plane + 1 == planes),
-            set_last.eq(plane_last & (entry == tag.last_entry)),
+            set_last.eq(plane_last & Mux(first_entry, tag.one_entry, entry_last)),
             finishing.eq(tag.run_last & plane_last),
             rewind.eq(fresh & tag.body_first),
             has_slot.eq(~tag.w_take | taken),
             read_word.eq(Mux(rewind, 0, word)),
             has_word.eq((self.buffer.writer_slot != slot) | Mux(rewind, has_first, has_next)),
-            has_room.eq(~finishing | (credit != 0)),
+            has_room.eq(~finishing | Mux(spent, some_more, some)),
             self.issue.eq(self.i.valid & has_slot & has_word & has_room & ~single),
             self.w.take.eq(self.i.valid & ~has_slot & self.w.available),
             self.i.ready.eq(self.issue & set_last),
@@ -145,13 +156,25 @@ class ArrayUnit(wiring.Component):
                 word.eq(read_word + 1),
                 fresh.eq(set_last),
                 plane.eq(Mux(plane_last, 0, plane + 1)),
+                plane_last.eq(Mux(plane_last, one_plane, plane + 1 == last_plane)),
             ]
             with m.If(set_last):
-                m.d.sync += [entry.eq(0), bank.eq(~bank), taken.eq(0)]
+                m.d.sync += [entry.eq(0), first_entry.eq(1), bank.eq(~bank), taken.eq(0)]
             with m.Elif(plane_last):
-                m.d.sync += entry.eq(entry + 1)
-        m.d.sync += single.eq(self.issue & set_last & (entry == 0) & (plane == 0))
-        m.d.sync += credit.eq(credit + self.o_pop - (self.issue & finishing))
+                m.d.sync += [
+                    entry.eq(entry + 1),
+                    first_entry.eq(0),
+                    entry_last.eq(entry + 1 == tag.last_entry),
+                ]
+        with m.Elif(~self.i.valid):
+            m.d.sync += plane_last.eq(one_plane)
+        m.d.sync += [
+            single.eq(self.issue & set_last & first_entry & one_plane),
+            credit.eq(credit + self.o_pop - (self.issue & finishing)),
+            some.eq(credit != 0),
+            some_more.eq(credit > 1),
+            spent.eq(self.issue & finishing),
+        ]
 
         issued = Signal(step_layout(cfg), reset_less=True)
         valid = Signal()

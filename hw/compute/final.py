@@ -92,14 +92,36 @@ class FinalUnit(wiring.Component):
 
         en = Signal()
         issue = Signal()
-        last_tile = row_tile == tag.row_tiles
-        rows = Mux(last_tile & tag.r_last, layer.last_rows, cfg.rows)
-        row_end = behind < cfg.final_lanes
-        tile_end = row_end & (row + 1 == rows)
+        # The last group of a row and the last row of a tile, known with the group.
+        last_tile = Signal(reset_less=True)
+        rows = Signal(range(cfg.rows + 1), reset_less=True)
+        row_end = Signal(reset_less=True)
+        row_last = Signal(reset_less=True)
+        tile_end = Signal()
+        m.d.comb += tile_end.eq(row_end & row_last)
+        short_row = last_channel < cfg.final_lanes
+        at_last_tile = row_tile == tag.row_tiles
+        rows_now = Mux(at_last_tile & tag.r_last, layer.last_rows, cfg.rows)
+
+        # Whether a word of bias is there, by what was known a cycle ago: of this word, of the one
+        # behind it, and of the first one.
         bias_word = bias_item >> (bias_items.bit_length() - 1)
-        has_bias = (
-            ~layer.bias | (self.bias.writer_slot != b_slot) | (self.bias.writer_count > bias_word)
+        bias_part = bias_item[: bias_items.bit_length() - 1]
+        other_slot = self.bias.writer_slot != b_slot
+        has_this, has_following, has_first, no_bias = (
+            Signal(name=name, reset_less=True)
+            for name in ("has_this", "has_following", "has_first", "no_bias")
         )
+        wrapped, rewound = (Signal(name=name, reset_less=True) for name in ("wrapped", "rewound"))
+        m.d.sync += [
+            has_this.eq(other_slot | (self.bias.writer_count > bias_word)),
+            has_following.eq(other_slot | (self.bias.writer_count > bias_word + 1)),
+            has_first.eq(other_slot | (self.bias.writer_count != 0)),
+            no_bias.eq(~layer.bias),
+            wrapped.eq(issue & (bias_part.all() if bias_items > 1 else 1)),
+            rewound.eq(issue & row_end),
+        ]
+        has_bias = no_bias | Mux(rewound, has_first, Mux(wrapped, has_following, has_this))
         m.d.comb += [
             self.sum_slot.eq(tag.slot),
             self.sum_word.eq(word),
@@ -131,6 +153,11 @@ class FinalUnit(wiring.Component):
                     behind.eq(last_channel),
                     part.eq(0),
                     bias_item.eq(0),
+                    rewound.eq(1),
+                    last_tile.eq(at_last_tile),
+                    rows.eq(rows_now),
+                    row_last.eq(rows_now == 1),
+                    row_end.eq(short_row),
                 ]
                 with m.If(self.rows.valid):
                     m.next = "ROWS"
@@ -139,6 +166,7 @@ class FinalUnit(wiring.Component):
                 with m.If(issue):
                     m.d.sync += [
                         behind.eq(behind - cfg.final_lanes),
+                        row_end.eq(behind < 2 * cfg.final_lanes),
                         part.eq(part + 1),
                         bias_item.eq(bias_item + 1),
                     ]
@@ -147,6 +175,8 @@ class FinalUnit(wiring.Component):
                     with m.If(row_end):
                         m.d.sync += [
                             row.eq(row + 1),
+                            row_last.eq(row + 2 == rows),
+                            row_end.eq(short_row),
                             behind.eq(last_channel),
                             part.eq(0),
                             bias_item.eq(0),

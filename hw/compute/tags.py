@@ -15,6 +15,7 @@ def set_tag(config: CoreConfig) -> data.StructLayout:
         {
             # Of its accumulators: one per tile, or per tile and plane.
             "last_entry": range(max(2, config.tiles)),
+            "one_entry": 1,  # which is 0
             **dict.fromkeys(flags, 1),
             # Tables whose sign bit is a column of the run, not past its end.
             "signs": config.depth,

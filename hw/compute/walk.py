@@ -44,6 +44,7 @@ def plan_layout(config: CoreConfig) -> data.StructLayout:
             "tiles": range(config.tiles + 1),
             "rows": range(config.rows + 1),
             "last_entry": range(max(2, config.tiles)),
+            "one_entry": 1,
             "run": range(config.run + 1),  # columns of the first run
             "rest": columns,  # behind it
         }
@@ -195,6 +196,7 @@ class BodyQueue(wiring.Component):
             plan.run.eq(Mux(whole, columns, layer.group_size)),
             plan.rest.eq(Mux(whole, 0, behind)),
             plan.last_entry.eq(entries - 1),
+            plan.one_entry.eq(entries == 1),
             # The row tile's place within the sum slot: the innermost loop, if it is over rows.
             plan.zero.eq(~over_rows | first),
             plan.k_first.eq(body.k_first),
@@ -332,6 +334,7 @@ class Walk(wiring.Component):
             flags.run_start.eq(run_start),  # and a header, which is forgotten
             flags.run_end.eq(run_ends & place_last & ~in_header),
             tag.last_entry.eq(plan.last_entry),
+            tag.one_entry.eq(plan.one_entry),
             tag.run_first.eq(run_first),
             tag.run_last.eq(run_ends),
             tag.body_first.eq(begins),

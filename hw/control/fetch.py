@@ -207,16 +207,18 @@ class Fetch(wiring.Component):
         held = Signal(kind_layout, reset_less=True)
         word = Signal(INSTRUCTION_BITS, reset_less=True)
         ahead = Signal(range(PROGRAM_MAX), reset_less=True)  # of what the memory offers
+        further = Signal(range(PROGRAM_MAX), reset_less=True)  # one more
         loads = Signal()
         m.d.comb += [
-            read.addr.eq(ahead + loads),
+            read.addr.eq(Mux(loads, further, ahead)),
             self.word.eq(word),
         ]
         with m.If(loads):
             m.d.sync += [
                 waiting.eq(read.data.word),
                 held.eq(read.data.kind),
-                ahead.eq(ahead + 1),
+                ahead.eq(further),
+                further.eq(further + 1),
                 self._index.eq(ahead),
             ]
         m.d.sync += [word.eq(waiting), self.instruction.eq(self._index)]
@@ -244,6 +246,7 @@ class Fetch(wiring.Component):
                 m.d.sync += [
                     self._index.eq(0),
                     ahead.eq(0),
+                    further.eq(1),
                     self._count.eq(self.length),
                     other.eq(self.expect != self.config.fingerprint),
                     no_length.eq((self.length == 0) | (self.length > PROGRAM_MAX)),

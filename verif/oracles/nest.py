@@ -188,6 +188,7 @@ def _expect(case: Case, out: Work) -> None:
                 start, end = index == 0, index == len(run) - 1
                 tag = {
                     "last_entry": body.n * case.entries_per_tile - 1,
+                    "one_entry": body.n * case.entries_per_tile == 1,
                     "run_first": start,
                     "run_last": end,
                     "body_first": first and start,

@@ -172,6 +172,7 @@ class ArrayBench(UnitBench):
                 last = number == len(runs) - 1 and index == steps - 1
                 tag = {
                     "last_entry": entries - 1,
+                    "one_entry": entries == 1,
                     "run_first": index == 0,
                     "run_last": index == steps - 1,
                     "body_first": first,
