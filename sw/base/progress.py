@@ -49,6 +49,12 @@ class Progress:
             count = f": {done} of {self._total}" if self._total else ""
             self.print(", ".join(filter(None, (f"{self._step}{count}", self._left()))))
 
+    def describe(self, text: str) -> None:
+        """What is going on within this step; a log gets a line of it."""
+        self._bar.update(self._task, description=text)
+        if not self._bar.console.is_terminal:
+            self.print(text)
+
     def print(self, text: str) -> None:
         """A line that stays."""
         self._bar.console.print(text, highlight=False)

@@ -58,6 +58,7 @@ def test_what_cannot_be_framed_is_named(ports, clocks, message: str) -> None:
         ({"device": "LFE5U-99F"}, "device must be one of LFE5U-12F, .*not 'LFE5U-99F'"),
         ({"speed": 5}, "speed must be one of 6, 7, 8, not 5"),
         ({"router": "router3"}, "router must be one of router1, router2, not 'router3'"),
+        ({"frequency": 0.0}, "frequency must be above 0 and at most 1000 MHz, not 0"),
     ],
 )
 def test_bad_arguments_are_named(change: dict, message: str) -> None:
@@ -133,10 +134,10 @@ def test_progress_names_each_stage_once(routed: tuple[Routed, list[str]]) -> Non
 def test_result_is_kept(
     routed: tuple[Routed, list[str]], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_args: object) -> None:
+    def fail(*_args: object, **_options: object) -> None:
         raise AssertionError("ran again")
 
-    monkeypatch.setattr(route_module, "_route", fail)
+    monkeypatch.setattr(route_module, "place_and_route", fail)
     assert route(DESIGN, "design", device="LFE5U-25F") == routed[0]
     with pytest.raises(AssertionError, match="ran again"):
         route(DESIGN, "design", device="LFE5U-25F", seed=2)

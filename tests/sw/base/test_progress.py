@@ -45,5 +45,12 @@ def test_a_log_gets_a_line_for_every_step(capsys: pytest.CaptureFixture[str]) ->
         bar.update(1, 2, "judging")
         bar.update(2, 2, "judging")
         bar.print("one fault")
+        bar.describe("judging: the rest")
     lines = [line for line in capsys.readouterr().err.split("\n") if line]
-    assert lines == ["reading", "judging: 1 of 2", "judging: 2 of 2", "one fault"]
+    assert lines == [
+        "reading",
+        "judging: 1 of 2",
+        "judging: 2 of 2",
+        "one fault",
+        "judging: the rest",
+    ]
