@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -378,6 +378,17 @@ def _nextpnr(
                 at = stage
                 report(f"nextpnr-ecp5: {stage}")
     if process.returncode != 0 or not (folder / "report.json").is_file():
-        reason = next((line for line in lines if line.startswith("ERROR")), "no message")
-        message = f"cannot route {what}: nextpnr-ecp5: {reason.removeprefix('ERROR: ')}"
+        error = next((line for line in lines if line.startswith("ERROR")), "no message")
+        reason = _too_large(lines) or f"nextpnr-ecp5: {error.removeprefix('ERROR: ')}"
+        message = f"cannot route {what}: {reason}"
         raise SynthesisError(message, tuple(line for line in lines if line)[-20:])
+
+
+def _too_large(lines: Sequence[str]) -> str | None:
+    """What a design takes more of than the device has, from nextpnr's log."""
+    for line in lines:
+        match = re.fullmatch(r"Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%", line)
+        if match and int(match[2]) > int(match[3]):
+            taken, there = (f"{int(number):,}" for number in match.group(2, 3))
+            return f"it takes {taken} {match[1]} and the device has {there}: take a larger one"
+    return None

@@ -13,9 +13,9 @@ from lutcore.fpga.timing.units import Design
 from lutcore.sw.base.executor import execute, here
 
 # As the Verilog of a core is written: modules by their place in it, ports without a direction in
-# the list. `wide` has fields, `inner` is a module of its own with a multiplier of LUTs and a
-# memory, whose input `operand` is a name of the register `wide`, too. Yosys makes the register in
-# front of the memory of `aside` a part of it, and then others of that, which have no names.
+# the list. `wide` has a field, and `w` is another name of that; `inner` is a module of its own with
+# a multiplier of LUTs and a memory, whose input `operand` is a name of the register `wide`, too.
+# Yosys makes registers beside the memory of `aside`, which has a register in front of it.
 VERILOG = r"""
 module unit (clk, a, go, y, z);
   input clk;
@@ -28,7 +28,9 @@ module unit (clk, a, go, y, z);
   wire [15:0] found;
   wire [1:0] seen;
   reg flag;
+  wire [7:0] w;
   assign \wide.low = wide[7:0];
+  assign w = wide[7:0];
   always @(posedge clk)
     wide <= a;
   always @(posedge clk)
