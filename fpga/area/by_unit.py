@@ -13,9 +13,10 @@ from lutcore.fpga.synth.flow import mapping_commands, write_sources
 from lutcore.fpga.synth.resources import count
 from lutcore.fpga.synth.yosys import run_yosys, yosys_version
 from lutcore.hw.compute.array import ArrayUnit
+from lutcore.hw.compute.fill import TableFill
 from lutcore.hw.compute.final import FinalUnit
 from lutcore.hw.compute.scale import ScaleUnit
-from lutcore.hw.compute.table import TableFill, TableUnit
+from lutcore.hw.compute.table import TableUnit
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.hw.control.fetch import Fetch
 from lutcore.hw.control.nest import Nest

@@ -10,7 +10,8 @@ from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
 from lutcore.hw.compute.array import ArrayUnit
-from lutcore.hw.compute.table import TableFill, set_tag
+from lutcore.hw.compute.fill import TableFill
+from lutcore.hw.compute.tags import set_tag
 from lutcore.hw.contract import ternary
 from lutcore.hw.contract.config import CoreConfig, ceil_div
 from lutcore.hw.export import component_verilog

@@ -15,7 +15,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from lutcore.hw.compute.lanes import Lanes, step_layout
-from lutcore.hw.compute.table import set_tag
+from lutcore.hw.compute.tags import set_tag
 from lutcore.hw.contract.config import CoreConfig, ceil_div
 from lutcore.hw.contract.isa import INSTRUCTIONS, Opcode
 from lutcore.hw.memory.buffers import read_signature

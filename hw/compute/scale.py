@@ -14,7 +14,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from lutcore.hw.compute.table import run_layout
+from lutcore.hw.compute.tags import run_layout
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.hw.contract.isa import INSTRUCTIONS, Opcode
 from lutcore.hw.memory.buffers import read_signature

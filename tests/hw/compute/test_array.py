@@ -7,8 +7,8 @@ import pytest
 from amaranth.hdl import Elaboratable, Module
 from amaranth.sim import Simulator
 
+from lutcore.hw.compute.fill import TableFill
 from lutcore.hw.compute.lanes import Lanes
-from lutcore.hw.compute.table import TableFill
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.verif.oracles.table import dot_products, signs_of, weight_word
 

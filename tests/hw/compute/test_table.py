@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from stream_bench import Filler, get, pause, put, signed_of, simulate
 
-from lutcore.hw.compute.table import TableFill, TableUnit
+from lutcore.hw.compute.fill import TableFill
+from lutcore.hw.compute.table import TableUnit
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.hw.contract.isa import Axis
 from lutcore.hw.contract.loops import Body, Loop

@@ -5,7 +5,7 @@ from typing import Any
 
 from stream_bench import put, simulate
 
-from lutcore.hw.compute.table import TableFill
+from lutcore.hw.compute.fill import TableFill
 from lutcore.hw.contract.config import CoreConfig
 from lutcore.hw.contract.ternary import ENTRIES, GROUP
 

@@ -119,7 +119,8 @@ def _table(model: Model, dut: Any) -> None:
     # free, being filled, or holds a set that is offered.
     model.given(dut.release == (dut.o_set.valid & dut.o_set.ready))
     free = model.probe("dut.fill.free", 2)
-    both, filling, last = (model.probe(f"dut.fill.{n}") for n in ("both", "filling", "last"))
+    both = model.probe("dut.fill.sets.both")
+    filling, last = (model.probe(f"dut.fill.{n}") for n in ("filling", "last"))
     offered = dut.o_set.valid + both
     model.claim(free + offered + (filling & ~last) == 2, "two_banks")
     index = model.probe("dut.fill.index")
@@ -203,7 +204,7 @@ def _specs() -> list[tuple]:
         ("ldw", loader("ldw"), partial(_loader, 3),
          Net("dut.fsm_state", drop)),
         ("table", lazy("compute.table", "TableUnit", _CONFIG), _table,
-         Net("dut.fill.taken", drop, 1)),
+         Net("dut.fill.sets.taken", drop, 1)),
         ("scale", lazy("compute.scale", "ScaleUnit", _CONFIG), _scale,
          Net("dut.queue.r_rdy", drop)),
     ]  # fmt: skip

@@ -49,7 +49,7 @@ def _fits(config: CoreConfig, ternary: bool) -> bool:
 
 
 def _table(config: CoreConfig, ternary: bool, model: Model) -> None:
-    from lutcore.hw.compute.table import TableFill
+    from lutcore.hw.compute.fill import TableFill
 
     assert _fits(config, ternary)
     m = model.m
@@ -62,13 +62,13 @@ def _table(config: CoreConfig, ternary: bool, model: Model) -> None:
     model.drive(dut.o.ready, "ready")
     model.drive(dut.begin, "begin")
     m.d.comb += [dut.ternary.eq(int(ternary)), dut.release.eq(dut.o.valid & dut.o.ready)]
-    start, full, half = (model.probe(f"dut.{n}") for n in ("start", "full", "half"))
+    start, full, half = (model.probe(f"dut.operands.{n}") for n in ("start", "full", "half"))
     filling, last = model.probe("dut.filling"), model.probe("dut.last")
-    words = model.probe("dut.count", config.group.bit_length())
+    words = model.probe("dut.operands.count", config.group.bit_length())
     index = model.probe("dut.index", max(1, (config.entries - 1).bit_length()))
     place_bits = (config.group - 1).bit_length()
     tables = config.rows * config.depth
-    rows = [model.probe(f"dut.operands[{n}]", bits * tables) for n in range(2 << place_bits)]
+    rows = [model.probe(f"dut.operands.memory[{n}]", bits * tables) for n in range(2 << place_bits)]
     taken = dut.i.valid & dut.i.ready
     at = Mux(full, 0, words)
     model.claim((words <= count) & (full == (words == count)), "words_of_a_set")
@@ -106,7 +106,7 @@ def _table(config: CoreConfig, ternary: bool, model: Model) -> None:
 
     current = model.probe(f"dut.current_{t}", width)
     if any(begins):
-        first = model.probe(f"dut.first_{t}", width)
+        first = model.probe(f"dut.operands.first_{t}", width)
         model.claim((words == 0) | (first == total), "first_entry")
     else:
         model.claim(total == 0, "first_entry_is_zero")
@@ -144,9 +144,9 @@ def _table(config: CoreConfig, ternary: bool, model: Model) -> None:
 
 
 _RISING = Net("dut.rising", "adds where it should subtract", 0)
-_HALF = Net("dut.half", "one half is never used", 0)
+_HALF = Net("dut.operands.half", "one half is never used", 0)
 _TRIT = Net("dut.falling", "trits are never subtracted", 0)
-_CARRY = Net("dut.first_0", "the first entry is another one")
+_CARRY = Net("dut.operands.first_0", "the first entry is another one")
 
 
 def _property(config: CoreConfig, ternary: bool, twin: Net, quick: bool = False) -> Property:
