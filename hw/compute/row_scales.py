@@ -13,8 +13,13 @@ __all__ = ["RowScales"]
 class RowScales(wiring.Component):
     """Gathers row scales from header words, and queues them for FINAL.
 
-    Takes a word per cycle. The row scales are offered three cycles after the last word of the
-    header, if none are before them.
+    Takes a word per cycle.
+
+    Attributes
+    ----------
+    latency
+        Cycles from the last word of a header to the offer of its row scales, if none are before
+        them.
 
     Members
     -------
@@ -27,6 +32,9 @@ class RowScales(wiring.Component):
     active
         Row scales are on their way to the queue.
     """
+
+    # The header's register, and the queue with its own.
+    latency = 3
 
     valid: Signal
     word: Signal

@@ -15,7 +15,12 @@ __all__ = ["RunSums"]
 class RunSums(wiring.Component):
     """Adds up the activations of each run, row by row, and queues them with the run's tag.
 
-    Takes a word per cycle. A run is offered four cycles after its last word, if none is before it.
+    Takes a word per cycle.
+
+    Attributes
+    ----------
+    latency
+        Cycles from the last word of a run to its offer, if none is before it.
 
     Members
     -------
@@ -29,6 +34,9 @@ class RunSums(wiring.Component):
     active
         A word is on its way to the queue.
     """
+
+    # Two stages of adders, and the queue with its register.
+    latency = 4
 
     valid: Signal
     a: data.View
