@@ -29,6 +29,12 @@ __all__ = ["ArrayUnit"]
 class ArrayUnit(wiring.Component):
     """Lanes with their control and the FIFO to the scale unit.
 
+    Attributes
+    ----------
+    latency
+        Cycles from the issue of a tile's last word to its sums at ``o_sums``, if no others are
+        before them.
+
     Members
     -------
     layer, start
@@ -49,6 +55,7 @@ class ArrayUnit(wiring.Component):
 
     def __init__(self, config: CoreConfig) -> None:
         self.config = config
+        self.latency = self.latency_of(config)
         self.lanes = Lanes(config)
         super().__init__(
             {
@@ -70,6 +77,12 @@ class ArrayUnit(wiring.Component):
                 "state": Out(State),
             }
         )
+
+    @staticmethod
+    def latency_of(config: CoreConfig) -> int:
+        """``latency``, without making the unit."""
+        # The buffer's read before the lanes, and the FIFO behind them.
+        return 1 + Lanes.latency_of(config) + 1
 
     @property
     def stored_bits(self) -> int:

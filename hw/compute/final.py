@@ -21,6 +21,11 @@ class FinalUnit(wiring.Component):
     Results leave row by row: for each row tile of the slot, each row, the channels of the block in
     order; rows and channels past the end of the layer are left out.
 
+    Attributes
+    ----------
+    latency
+        Cycles from the read of sums to their results, while those are taken at once.
+
     Members
     -------
     i, freed
@@ -38,6 +43,9 @@ class FinalUnit(wiring.Component):
     o_row_end, o_tile_end
         Beside ``o``: its results are the last of a row; they are the last of a row tile.
     """
+
+    # The read, and a register behind the choice of its part.
+    latency = 2 + Finaliser.latency
 
     def __init__(self, config: CoreConfig) -> None:
         self.config = config

@@ -113,6 +113,13 @@ class LookupTable(wiring.Component):
 class Lanes(wiring.Component):
     """The datapath: ``rows * lanes`` lanes without control of their own.
 
+    Takes a word per cycle, with gaps at any place.
+
+    Attributes
+    ----------
+    latency
+        Cycles from the last word of a step to its sums.
+
     Members
     -------
     step
@@ -127,6 +134,7 @@ class Lanes(wiring.Component):
 
     def __init__(self, config: CoreConfig) -> None:
         self.config = config
+        self.latency = self.latency_of(config)
         tables = config.rows * config.depth
         self.index_bits = (config.entries - 1).bit_length()
         super().__init__(
@@ -142,6 +150,12 @@ class Lanes(wiring.Component):
                 ),
             }
         )
+
+    @staticmethod
+    def latency_of(config: CoreConfig) -> int:
+        """``latency``, without making the lanes."""
+        # The weights' register, the lookups, the tree, and the sum over planes.
+        return 3 + tree_stages(config)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

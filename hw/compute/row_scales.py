@@ -1,4 +1,4 @@
-"""Scales of rows, gathered from the headers of blocks of activations."""
+"""The row scales of a block of activations, on their way from its header to FINAL."""
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
@@ -11,19 +11,37 @@ __all__ = ["RowScales"]
 
 
 class RowScales(wiring.Component):
-    """Keeps the row scales of each finished row tile until FINAL takes them.
+    """Gathers row scales from header words, and queues them for FINAL.
+
+    Takes a word per cycle.
+
+    Attributes
+    ----------
+    latency
+        Cycles from the last word of a header to the offer of its row scales, if none are before
+        them.
 
     Members
     -------
-    valid, word, last, keep
-        A header word is taken; it is the last of its body, whose scales are kept.
+    valid, word, keep
+        A header word; it is the last one of a header whose row scales go to FINAL.
     room
-        A header may be taken; what is on its way when this falls has room.
+        The queue has room for the row scales of the header that is being read.
     o
-        Float32 scales of a row tile.
-    busy
-        Scales are on their way into the queue.
+        Row scales of row tiles, in order: 32 bits for each row.
+    active
+        Row scales are on their way to the queue.
     """
+
+    # The header's register, and the queue with its own.
+    latency = 3
+
+    valid: Signal
+    word: Signal
+    keep: Signal
+    room: Signal
+    o: stream.Interface
+    active: Signal
 
     def __init__(self, config: CoreConfig) -> None:
         self.config = config
@@ -31,34 +49,33 @@ class RowScales(wiring.Component):
             {
                 "valid": In(1),
                 "word": In(config.x_word_bits),
-                "last": In(1),
                 "keep": In(1),
                 "room": Out(1),
                 "o": Out(stream.Signature(data.ArrayLayout(32, config.rows))),
-                "busy": Out(1),
+                "active": Out(1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         cfg = self.config
-        # All sum slots, and as many tiles again that are still being summed.
-        depth = 2 * max(2, cfg.sum_words // cfg.tile_sums)
-        m.submodules.queue = queue = Queue(width=32 * cfg.rows, depth=depth, buffered=True)
+        m.submodules.queue = queue = Queue(
+            width=32 * cfg.rows, depth=2 * max(2, cfg.sum_words // cfg.tile_sums), buffered=True
+        )
         header = Signal(cfg.x_header_words * cfg.x_word_bits, reset_less=True)
         push = Signal()
         room = Signal(init=1)
-        m.d.sync += [push.eq(self.valid & self.last & self.keep), room.eq(queue.w_rdy)]
+        m.d.sync += [push.eq(self.valid & self.keep), room.eq(queue.w_rdy)]
         with m.If(self.valid):
             m.d.sync += header.eq(Cat(header, self.word)[cfg.x_word_bits :])
         m.d.comb += [
-            # Between two pushes lie the words of a body, so that a late answer is no wrong one.
-            self.room.eq(room),
             queue.w_en.eq(push),
             queue.w_data.eq(header[: 32 * cfg.rows]),
             self.o.valid.eq(queue.r_rdy),
             self.o.payload.eq(queue.r_data),
             queue.r_en.eq(self.o.ready),
-            self.busy.eq(push),
+            # Between two headers lie the words of a body, so that it may be told late.
+            self.room.eq(room),
+            self.active.eq(push),
         ]
         return m

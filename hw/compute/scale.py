@@ -28,8 +28,6 @@ __all__ = ["ScaleUnit", "TermLane", "final_tag", "revisited_early"]
 SHIFT_MAX = 32
 #: Cycles from issuing the last term of a visit to a sum until its next visit may begin.
 REUSE = 4
-#: Cycles from issue until the sum is in memory.
-DEPTH = 9
 
 
 def final_tag(config: CoreConfig) -> data.StructLayout:
@@ -67,6 +65,11 @@ class LineKind(data.Struct):
 class TermLane(wiring.Component):
     """One lane: coefficient decoding, multiplication, alignment (cycles 1 to 5).
 
+    Attributes
+    ----------
+    latency
+        Cycles from a coefficient to its term.
+
     Members
     -------
     valid, coefficient
@@ -80,6 +83,8 @@ class TermLane(wiring.Component):
     term
         c·v, aligned (cycle 6).
     """
+
+    latency = 5
 
     def __init__(self, config: CoreConfig) -> None:
         self.config = config
@@ -160,6 +165,12 @@ class TermLane(wiring.Component):
 class ScaleUnit(wiring.Component):
     """S term lanes, the sum buffer, and their control.
 
+    Attributes
+    ----------
+    latency
+        Cycles from the issue of a sum slot's last term to its offer to FINAL, if none is before
+        it. By then all of its sums are in memory.
+
     Members
     -------
     i
@@ -175,6 +186,8 @@ class ScaleUnit(wiring.Component):
     sum_slot, sum_word, sum_enable, sum_data
         FINAL's read port; data a cycle later.
     """
+
+    latency = 10
 
     def __init__(self, config: CoreConfig) -> None:
         self.config = config
@@ -505,9 +518,10 @@ class ScaleUnit(wiring.Component):
         ]
         # No more than there are slots, as each of them is free, being filled, or with FINAL.
         m.submodules.queue = queue = Queue(width=layout.size, depth=2, bounded=False)
+        before_queue = self.latency - 1
         m.d.comb += [
-            queue.w_en.eq(fixed_delay(m, done, DEPTH, "done")),
-            queue.w_data.eq(fixed_delay(m, tag, DEPTH, "tag", reset_less=True)),
+            queue.w_en.eq(fixed_delay(m, done, before_queue, "done")),
+            queue.w_data.eq(fixed_delay(m, tag, before_queue, "tag", reset_less=True)),
             self.o.valid.eq(queue.r_rdy),
             self.o.payload.eq(queue.r_data),
             queue.r_en.eq(self.o.ready),

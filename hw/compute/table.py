@@ -126,10 +126,9 @@ class TableUnit(wiring.Component):
             reader.ready.eq(rows.room & (flags.header | fill.i.ready)),
             rows.valid.eq(accepted & flags.header),
             rows.word.eq(reader.item),
-            rows.last.eq(flags.header_last),
-            rows.keep.eq(flags.keep_rows),
+            rows.keep.eq(flags.header_last & flags.keep_rows),
             sums.valid.eq(accepted),
-            sums.words.eq(words),
+            sums.a.eq(words),
             sums.run_start.eq(flags.run_start),
             sums.run_end.eq(flags.run_end),
             sums.tag.eq(flags.run),
@@ -137,7 +136,7 @@ class TableUnit(wiring.Component):
             self.write_address.eq(fill.write_address),
             self.write_data.eq(fill.write_data),
             self.active.eq(
-                bodies.pending | walk.request | reader.busy | fill.busy | sums.busy | rows.busy
+                bodies.pending | walk.request | reader.busy | fill.busy | sums.active | rows.active
             ),
         ]
         with m.If(fill.busy):

@@ -86,7 +86,7 @@ class Chain(Timed):
         self._few = False  # so few sums that they may not follow again at once
         self._sums = [PAST] * plan.config.tiles  # and of the last sums of the array
         self.sums_free = deque([PAST] * SLOTS)
-        self._delay = Latencies.ARRAY_SUM + Latencies.tree(plan.config)
+        self._delay = Latencies.array(plan.config)
 
     def run(self, body: Body, x: Request, weights: Request) -> None:
         """Work through a body with its activations and its weights."""

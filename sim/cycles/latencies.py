@@ -1,11 +1,13 @@
 """The latencies of the hardware, as the cycle model counts them.
 
-Retuning a pipeline of the core changes one number here.
+Those of a unit's own pipeline are attributes of the unit; the others, which lead from one unit to
+another, are numbers here.
 """
 
-from lutcore.hw.compute.rounding import Finaliser
-from lutcore.hw.compute.scale import DEPTH, REUSE
-from lutcore.hw.compute.tree import tree_stages
+from lutcore.hw.compute.array import ArrayUnit
+from lutcore.hw.compute.final import FinalUnit
+from lutcore.hw.compute.run_sums import RunSums
+from lutcore.hw.compute.scale import REUSE, ScaleUnit
 from lutcore.hw.contract.config import CoreConfig
 
 __all__ = ["Latencies"]
@@ -35,7 +37,7 @@ class Latencies:
     #: Taking a body to accepting its first activation word.
     TABLE_READ = 2
     #: A run's last activation word to its tag at SCALE.
-    RUN_TAG = 4
+    RUN_TAG = RunSums.latency
     #: The beginning of a set's fill to the issue of its first lookup, its entries aside; the issue
     #: of its last lookup to the beginning of the next fill of its bank.
     SET = 0
@@ -44,19 +46,17 @@ class Latencies:
     CLEAR = 2
     #: A weight word is complete to its issue.
     WORD = 2
-    #: Issue of a tile's last word to its sums at SCALE, the adder tree aside.
-    ARRAY_SUM = 5
     #: The last term of a visit to a sum to the first one of the next visit.
     REUSE = REUSE
     #: The last term of a sum slot to FINAL; FINAL's own stages; the last read of a slot to SCALE.
-    SUM_SLOT = DEPTH + 1
-    FINAL = Finaliser.latency + 2
+    SUM_SLOT = ScaleUnit.latency
+    FINAL = FinalUnit.latency
     FREED = 2
     #: Longest burst in beats, and bursts under way, in each direction.
     BURST = 32
     OUTSTANDING = 8
 
     @staticmethod
-    def tree(config: CoreConfig) -> int:
-        """Registers in the adder tree of a lane."""
-        return tree_stages(config)
+    def array(config: CoreConfig) -> int:
+        """Issue of a tile's last word to its sums at SCALE."""
+        return ArrayUnit.latency_of(config)

@@ -30,11 +30,15 @@ class LanesBench(UnitBench):
     ----------
     expected
         Sums [lanes, rows] that are still to come.
+    latency
+        Of the lanes, in cycles.
     """
 
     def __init__(self, dut, name: str) -> None:
         self.config = env.settings().config
-        super().__init__(dut, Lanes(self.config), name, "lanes")
+        component = Lanes(self.config)
+        super().__init__(dut, component, name, "lanes")
+        self.latency = component.latency
         self.expected: deque[np.ndarray] = deque()
         self.entry_bits = len(self["write_address"].handle) - 1
         self.low = -(1 << self.config.activation_bits - 1)
@@ -136,10 +140,10 @@ class LanesBench(UnitBench):
             x, places = following, more
 
     async def drain(self) -> None:
-        """Wait until every sum has come."""
+        """Wait until every sum has come, and for as long as one more could be on its way."""
         while self.expected:
             await self.edge
-        await self.cycles(20)
+        await self.cycles(self.latency)
 
     async def results(self) -> None:
         """Compare each sum as it comes."""

@@ -197,6 +197,7 @@ def test_has_a_result_in_every_cycle() -> None:
     """Within a row tile, also across its rows."""
     config = CASES["ragged"].config
     dut: Any = FinalUnit(config)
+    read_at: list[int] = []
     valid_at: list[int] = []
 
     async def bench(ctx):
@@ -206,7 +207,11 @@ def test_has_a_result_in_every_cycle() -> None:
         ctx.set(dut.i.payload, {"tiles": 2, "row_tiles": 0})
         ctx.set(dut.i.valid, 1)
         for cycle in range(100):
-            _, _, valid, ready = await ctx.tick().sample(dut.o.valid, dut.i.ready)
+            _, _, read, valid, ready = await ctx.tick().sample(
+                dut.sum_enable, dut.o.valid, dut.i.ready
+            )
+            if read:
+                read_at.append(cycle)
             if valid:
                 valid_at.append(cycle)
             if ready:
@@ -215,3 +220,4 @@ def test_has_a_result_in_every_cycle() -> None:
     simulate(dut, bench)
     assert len(valid_at) == config.rows * 2 * config.lanes // config.final_lanes
     assert valid_at[-1] - valid_at[0] + 1 == len(valid_at)
+    assert valid_at[0] - read_at[0] == dut.latency

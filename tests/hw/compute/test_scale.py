@@ -52,13 +52,12 @@ def test_term_lane(wide: int, mode: str) -> None:
             slots.append({"coefficient": coefficient, "low": low_half, **shared})
             expected.append(term)
     results: list[int] = []
-    latency = 5  # from cycle 1 to cycle 6
 
     async def bench(ctx):
         ctx.set(dut.wide, wide)
         ctx.set(dut.halve, mode == "halve")
         ctx.set(dut.double, mode == "double")
-        for cycle in range(len(slots) + latency):
+        for cycle in range(len(slots) + dut.latency):
             now = slots[cycle] if cycle < len(slots) else None
             before = slots[cycle - 1] if 0 < cycle <= len(slots) else None
             ctx.set(dut.valid, now is not None)
@@ -68,7 +67,7 @@ def test_term_lane(wide: int, mode: str) -> None:
             if before:
                 for name in ("accumulator", "addend", "asum"):
                     ctx.set(getattr(dut, name), before[name])
-            if cycle >= latency:
+            if cycle >= dut.latency:
                 results.append(ctx.get(dut.term))
             await ctx.tick()
 

@@ -21,13 +21,13 @@ __all__ = ["PROPERTIES"]
 
 def _times(config: CoreConfig) -> tuple[int, int, int, int]:
     """Cycles: first step begins, second step begins, and their sums are there."""
-    from lutcore.hw.compute.tree import tree_stages
+    from lutcore.hw.compute.lanes import Lanes
 
     first = len(coefficients(config, config.ternary))
     planes = 1 if config.ternary else config.planes
     # The sum of a step of a single word is not ready for the word behind it.
     second = first + planes + (planes == 1)
-    latency = planes - 1 + 3 + tree_stages(config)
+    latency = planes - 1 + Lanes.latency_of(config)
     return first, second, first + latency, second + latency
 
 

@@ -106,7 +106,6 @@ def select(
 
 def _lane(config: CoreConfig, ternary: bool, model: Model) -> None:
     from lutcore.hw.compute.lanes import Lanes
-    from lutcore.hw.compute.tree import tree_stages
 
     m = model.m
     dut = model.unit(Lanes(config))
@@ -143,7 +142,7 @@ def _lane(config: CoreConfig, ternary: bool, model: Model) -> None:
         indices = [Mux(plane == p, new, old) for new, old in zip(stored, indices, strict=True)]
     issue(model, dut, config, indices)
 
-    done = model.named(cycle == first + planes - 1 + 3 + tree_stages(config), "done")
+    done = model.named(cycle == first + planes - 1 + dut.latency, "done")
     got = dut.o_sums[LANE * config.rows + config.rows - 1]
     model.claim(~done | (got == expected), "selected_sum")
     model.claim(~done | dut.o_write, "is_written")
@@ -151,13 +150,13 @@ def _lane(config: CoreConfig, ternary: bool, model: Model) -> None:
 
 
 def _property(config: CoreConfig, twin: Net, *, ternary: bool = False, quick: bool = False):
-    from lutcore.hw.compute.tree import tree_stages
+    from lutcore.hw.compute.lanes import Lanes
 
     kind = "trits" if ternary else config.table_form
     kind += "-bits" if config.ternary and not ternary else ""
     store = "mux" if config.table_store == "register" else "ram"
     planes = 1 if ternary else config.planes
-    depth = len(coefficients(config, ternary)) + planes + 3 + tree_stages(config)
+    depth = len(coefficients(config, ternary)) + planes + Lanes.latency_of(config)
     return Property(
         name=f"lane-{kind}-k{config.group}-g{config.depth}-p{planes}-{store}"
         + ("-int16" if config.activation == "int16" else ""),

@@ -131,11 +131,11 @@ def _table(model: Model, dut: Any) -> None:
 def _scale(model: Model, dut: Any) -> None:
     # A sum slot is free, being filled, on its way, in the queue, or read by FINAL: so that the
     # queue, which trusts its writer, is never overrun.
-    from lutcore.hw.compute.scale import DEPTH
+    from lutcore.hw.compute.scale import ScaleUnit
 
     free = model.probe("dut.t_free", 2)
     begins, ends, running = map(model.probe, ("dut.begin", "dut.done", "dut.running"))
-    on_the_way = [model.probe(f"dut.done_{stage + 1}") for stage in range(DEPTH)]
+    on_the_way = [model.probe(f"dut.done_{stage + 1}") for stage in range(ScaleUnit.latency - 1)]
     produce, consume = (model.probe(f"dut.queue.{n}", 2) for n in ("produce", "consume"))
     filling = Signal()
     read = Signal(2)
