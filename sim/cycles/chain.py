@@ -66,14 +66,15 @@ class Chain(Timed):
     """
 
     times = (
-        "array_end", "scale_end", "_body", "_accepted", "read_end", "_fill", "_before", "_sums",
-        "sums_free",
+        "array_end", "scale_end", "_body", "_begun", "_accepted", "read_end", "_fill", "_before",
+        "_sums", "sums_free",
     )  # fmt: skip
     floors: ClassVar = {"_sums": "array_end", "sums_free": "scale_end"}
 
     def __init__(self, plan: Plan, bus: ReadBus, first_body: int) -> None:
         self.plan, self._bus = plan, bus
         self._body = first_body  # the next one is there
+        self._begun = PAST  # the latest one has begun
         self._accepted = PAST  # the last activation word
         self.read_end = PAST
         self._fill = PAST  # a set begins to be filled
@@ -97,7 +98,7 @@ class Chain(Timed):
         sum_words = words // len(terms)
         arrivals = self._begin(body, x)
         ready, sums_ready = self._ready(body, weights, len(terms))
-        token = weights.sink + 1 if body.takes_weights else None
+        token = weights.sink + Latencies.TOKEN if body.takes_weights else None
 
         accepted, fill, last, before = self._accepted, self._fill, self.array_end, self._before
         scale_end, few, pause = self.scale_end, self._few, self._pause
@@ -144,8 +145,8 @@ class Chain(Timed):
                 if sums_ready is not None and sums_ready[step - 1][index] > last + 1:
                     last = sums_ready[step - 1][index] - 1
                 last += sum_words
-                if sums[index] >= last:
-                    last = sums[index] + 1
+                if sums[index] + Latencies.CREDIT > last:
+                    last = sums[index] + Latencies.CREDIT
                 finished.append(last + self._delay)
             # SCALE issues a term per cycle when the sum is there.
             time = max(accepted + Latencies.RUN_TAG, scale_end + 1)
@@ -189,7 +190,7 @@ class Chain(Timed):
         self.scale_end, self._few, self._pause = scale_end, few, pause
         self._sums = sums
         self._extra, self._clears = extra, clears
-        self.read_end = accepted - 1
+        self.read_end = accepted - (Latencies.TABLE_READ - 1)
 
     def _early(self, body: Body) -> bool:
         """Whether a body's sums are too few to be visited again at once."""
@@ -211,21 +212,24 @@ class Chain(Timed):
             For each step the cycle before which its words cannot have been accepted.
         """
         config, plan = self.plan.config, self.plan
-        take = max(self._body, self.read_end)
+        taken = max(self._body, self._begun + 1)
+        at_once = taken == self._body
+        self._body = taken + Latencies.NEST + body.inner
+        self._body += Latencies.NEST_AT_ONCE if at_once else 0
+        ready = taken + Latencies.BODY
         if body.takes_x:
-            take = max(take, x.sink + 1)
-        at_once = take == self._body
-        self._body = take + Latencies.NEST + body.inner + (Latencies.NEST_AT_ONCE if at_once else 0)
-        accepted = max(self._accepted + 1, take + Latencies.TABLE_READ)
+            ready = max(ready, x.sink + Latencies.TOKEN) + Latencies.BODY_SLOT
+        self._begun = max(ready, self.read_end)
+        accepted = max(self._accepted + 1, self._begun + Latencies.TABLE_READ)
         header = config.x_header_words
-        if x.done + 2 <= accepted:
+        if x.done + Latencies.ITEM <= accepted:
             self._accepted = accepted + header - 1
             return None
-        # An item is read when its memory word is complete, and accepted a cycle later.
+        # An item is read when its memory word is known to be complete.
         per_step, steps = plan.form.table_columns, sum(body.part.steps)
         items = np.arange(header + steps * per_step)
         per_word = plan.x_beats * config.bus_width // config.x_word_bits
-        times = x.accepted[(items // per_word + 1) * plan.x_beats - 1] + 2
+        times = x.accepted[(items // per_word + 1) * plan.x_beats - 1] + Latencies.ITEM
         head = int((times[:header] + np.arange(header)[::-1]).max())
         self._accepted = max(accepted + header - 1, head)
         rest = times[header:].reshape(steps, per_step) + np.arange(per_step)[::-1]
@@ -247,7 +251,7 @@ class Chain(Timed):
     def _take(self, body: Body, weights: Request, time: int) -> int:
         """When SCALE begins a body that it could begin at `time`, if slots are free."""
         if body.takes_scales:
-            time = max(time, weights.sink + 1)
+            time = max(time, weights.sink + Latencies.TOKEN)
         if body.takes_sums:
             free = self.sums_free.popleft()
             if free > time:

@@ -8,7 +8,9 @@ from lutcore.hw.compute.array import ArrayUnit
 from lutcore.hw.compute.final import FinalUnit
 from lutcore.hw.compute.run_sums import RunSums
 from lutcore.hw.compute.scale import REUSE, ScaleUnit
+from lutcore.hw.compute.walk import BodyQueue
 from lutcore.hw.contract.config import CoreConfig
+from lutcore.hw.memory.buffers import BufferReader
 
 __all__ = ["Latencies"]
 
@@ -34,8 +36,19 @@ class Latencies:
     WINDOW = 2
     #: LDW counts groups one by one, and this many cycles more, before it asks for slots.
     BLOCK_SIZES = 4
-    #: Taking a body to accepting its first activation word.
-    TABLE_READ = 2
+    #: Giving a token to its being available.
+    TOKEN = 2
+    #: All idle to the end of the program, or to an instruction that waits for it.
+    IDLE = 2
+    #: A body is taken from its nest, and may begin; what waiting for activations adds.
+    BODY = BodyQueue.latency
+    BODY_SLOT = 1
+    #: The beginning of a body to accepting its first activation word; a word of the buffer is
+    #: complete to accepting its first item.
+    TABLE_READ = 1 + BufferReader.latency
+    ITEM = 2 + BufferReader.latency
+    #: SCALE takes a sum to an accumulator being free.
+    CREDIT = 2
     #: A run's last activation word to its tag at SCALE.
     RUN_TAG = RunSums.latency
     #: The beginning of a set's fill to the issue of its first lookup, its entries aside; the issue

@@ -164,7 +164,7 @@ class ActivationLoads(_Loads):
         else:
             if not self._free:
                 return False
-            slot = max(slot, self._free.popleft() + 1)
+            slot = max(slot, self._free.popleft() + Latencies.TOKEN)
             rest = self._index % (plan.row_tiles * len(plan.parts))
             chunk, rest = divmod(rest, plan.row_chunk * len(plan.parts))
             part, row = divmod(rest, plan.chunk_tiles(chunk))
@@ -228,7 +228,7 @@ class WeightLoads(_Loads):
         free = [tokens.popleft() for tokens in needed]
         if with_bias:
             free[-1] = self._bus.memory.delayed(free[-1])
-        slot = max(slot, *(cycle + 1 for cycle in free))
+        slot = max(slot, *(cycle + Latencies.TOKEN for cycle in free))
         tiles = plan.tiles(block)
         sizes = self._beats(tiles)
         before, codes = sizes[part]
