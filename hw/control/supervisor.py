@@ -124,7 +124,8 @@ class Supervisor(wiring.Component):
         ]
         stop = Signal(ErrorPort)
         works = self.progress | self.bus_owed | self.bus_moved
-        deadlock, hung = Signal(reset_less=True), Signal(reset_less=True)
+        deadlock = Signal(reset_less=True)
+        hung = Signal(reset_less=True)
         silent = ~self.bus_owed | self.bus_moved
         m.d.sync += [
             deadlock.eq(_lasts(m, "idle_for", DEADLOCK_CYCLES, clear=~runs | works)),

@@ -71,7 +71,8 @@ class TokenBank(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         # Strobes come late in their cycle.
-        take, give = Signal(len(Token)), Signal(len(Token))
+        take = Signal(len(Token))
+        give = Signal(len(Token))
         m.d.sync += [take.eq(self.take), give.eq(self.give)]
         for token in Token:
             value = Signal(range(SLOTS + 1), name=token.name.lower())

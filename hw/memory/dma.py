@@ -437,11 +437,10 @@ class ReadMaster(wiring.Component):
         beat_layout = data.StructLayout({"data": self.bus_width, "last": 1})
         beat = Signal(beat_layout)
         mine = Signal(self.clients)
-        held, spare = Signal(self.clients), Signal(self.clients)
-        held_beat, spare_beat = (
-            Signal(beat_layout, reset_less=True),
-            Signal(beat_layout, reset_less=True),
-        )
+        held = Signal(self.clients)
+        spare = Signal(self.clients)
+        held_beat = Signal(beat_layout, reset_less=True)
+        spare_beat = Signal(beat_layout, reset_less=True)
         room = Signal()
         for client, response in enumerate(self.responses):
             m.d.comb += [

@@ -111,7 +111,9 @@ def _axi(model: Model, dut: Any) -> None:
 def _read(model: Model, dut: Any) -> None:
     _axi(model, dut)
     held = model.probe("dut.held", dut.clients)
-    model.claim((held & (held - 1)[: dut.clients]) == 0, "one_client_at_a_time")
+    spare = model.probe("dut.spare", dut.clients)
+    for beat, name in ((held, "held"), (spare, "spare")):
+        model.claim((beat & (beat - 1)[: dut.clients]) == 0, f"{name}_of_one_client")
 
 
 def _table(model: Model, dut: Any) -> None:
@@ -186,7 +188,7 @@ def _specs() -> list[tuple]:
         ("window", lazy("memory.dma", "Window", 32), None,
          Net("dut.fsm_state", drop)),
         ("read", lazy("memory.dma", "ReadMaster", 32, 2, outstanding=2, burst=4), _read,
-         Net("dut.held", drop)),
+         Net("dut.room", "overwrites", 1)),
         ("write", lazy("memory.dma", "WriteMaster", 32, outstanding=2, burst=4), _axi,
          Net("dut.free", "overwrites", 1)),
         ("csr", lazy("control.csr_file", "CsrFile", _CONFIG), _axi,
@@ -211,7 +213,7 @@ def _specs() -> list[tuple]:
 
 
 # Cycles from reset to the first offer, where they are more than a few.
-_TWIN_DEPTHS = {"final": 24, "scale": 24, "ldw": 14, "table": 16}
+_TWIN_DEPTHS = {"final": 24, "scale": 24, "ldw": 14, "table": 30}
 SOURCES = {spec[0]: spec[1] for spec in _specs()}
 
 PROPERTIES = [
