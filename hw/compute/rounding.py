@@ -9,7 +9,7 @@ Three fully pipelined units in a row, one per rounding (nearest, ties to even). 
     T, E ──►│ RoundSum │──────►│ ScaleRow │──────────────►│ AddBias ├──► y
             └──────────┘       └──────────┘   infinity    └─────────┘
                    row scale r ──►┘                bias ──►┘
-              3 cycles           4 cycles         6 cycles
+              4 cycles           4 cycles         6 cycles
 
 Nothing is special-cased that arithmetic covers: T * 2^E is never a subnormal that needs rounding,
 because E >= -149; r has no subnormals in its format; and the adder works on subnormals as they
@@ -66,7 +66,7 @@ class _Stages:
 class RoundSum(wiring.Component):
     """RN32(T * 2^E), unpacked.
 
-    Latency 3 enabled cycles, one result per enabled cycle.
+    Latency 4 enabled cycles, one result per enabled cycle.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class RoundSum(wiring.Component):
         Exponent of the top bit of the significand.
     """
 
-    latency = 3
+    latency = 4
 
     en: Signal
     i_sum: Signal
@@ -151,9 +151,15 @@ class RoundSum(wiring.Component):
         lost = stages.register(lost, "lost_coarse")
 
         middle, body, lost = self._skip(stages, body, sign, lost, [16, 8])
+        top = stages.register(top, "top_middle")
+        middle = stages.register(Cat(*middle, coarse), "skip_middle")
+        body = stages.register(body, "body_middle")
+        sign = stages.register(sign, "sign_middle")
+        lost = stages.register(lost, "lost_middle")
+
         fine, body, lost = self._skip(stages, body, sign, lost, [4, 2])
         top = stages.register(top, "top_fine")
-        skipped = stages.register(Cat(*fine, *middle, coarse), "skip_fine")
+        skipped = stages.register(Cat(*fine, middle), "skip_fine")
         body = stages.register(body, "body_fine")
         sign = stages.register(sign, "sign_fine")
         lost = stages.register(lost, "lost_fine")

@@ -107,7 +107,7 @@ class TableUnit(wiring.Component):
             bodies.taken.eq(walk.taken),
             walk.issue.eq(reader.issue),
             self.x.give.eq(walk.x_give),
-            reader.seek.eq(walk.taken),
+            reader.seek.eq(walk.seek),
             reader.seek_slot.eq(bodies.slot),
             reader.seek_word.eq(bodies.word),
             reader.request.eq(walk.request),

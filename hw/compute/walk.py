@@ -220,8 +220,8 @@ class Walk(wiring.Component):
         Layer registers.
     valid, plan, taken
         A body to be walked, see `BodyQueue`; pulse: it is begun.
-    request, issue
-        Words are wanted; one is issued in this cycle.
+    request, issue, seek
+        Words are wanted; one is issued in this cycle; the next one is the first of a body.
     flags
         What goes with it.
     x_give
@@ -238,6 +238,7 @@ class Walk(wiring.Component):
                 "taken": Out(1),
                 "request": Out(1),
                 "issue": In(1),
+                "seek": Out(1),
                 "flags": Out(word_flags(config)),
                 "x_give": Out(1),
             }
@@ -283,6 +284,7 @@ class Walk(wiring.Component):
             last.eq(place_last & body_ends & ~in_header),
             moves.eq(self.issue | ~held),
             self.request.eq(held),
+            self.seek.eq(~held | last),
             self.taken.eq(self.valid & (~held | (self.issue & last))),
             self.x_give.eq(self.issue & last & plan.give_x),
         ]

@@ -121,7 +121,8 @@ class BufferReader(wiring.Component):
     Members
     -------
     seek, seek_slot, seek_word
-        Strobe: the next item is the first of this word.
+        Level: the item behind the one that is issued, or, without a request, the next one, is the
+        first of this word.
     request, i_tag, issue
         The unit wants items; what goes with the next one; one is issued in this cycle.
     valid, ready, item, tag
@@ -176,7 +177,7 @@ class BufferReader(wiring.Component):
             following.eq(complete(slot, word + 1)),
             sought.eq(complete(self.seek_slot, self.seek_word)),
             wrapped.eq(self.issue & wraps),
-            seeks.eq(self.seek),
+            seeks.eq(self.seek & (self.issue | ~self.request)),
         ]
         available = Mux(seeks, sought, Mux(wrapped, following, this))
 
@@ -206,15 +207,17 @@ class BufferReader(wiring.Component):
             m.d.sync += [
                 read_part.eq(part),
                 read_tag.eq(self.i_tag),
-                part.eq(Mux(wraps, 0, part + 1)),
-                word.eq(word + wraps),
             ]
+        # Where it goes on does not depend on whether it does: that is known late.
+        with m.If(self.issue | (self.seek & ~self.request)):
+            with m.If(self.seek):
+                m.d.sync += [slot.eq(self.seek_slot), word.eq(self.seek_word), part.eq(0)]
+            with m.Else():
+                m.d.sync += [word.eq(word + wraps), part.eq(Mux(wraps, 0, part + 1))]
         with m.If(moves):
             m.d.sync += [
                 valid.eq(read),
                 item.eq(self.port.data.word_select(read_part, self.item_bits)),
                 tag.eq(read_tag),
             ]
-        with m.If(self.seek):
-            m.d.sync += [slot.eq(self.seek_slot), word.eq(self.seek_word), part.eq(0)]
         return m
