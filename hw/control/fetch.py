@@ -142,7 +142,7 @@ class Fetch(wiring.Component):
     receiving
         While the program is read: number of the first instruction in the beat to come.
     finished
-        Pulse: END, and everything idle.
+        Pulse: END, and everything idle; two cycles later than an instruction would begin.
     error
         Reason to stop.
     """
@@ -291,11 +291,14 @@ class Fetch(wiring.Component):
                         self.loop_valid.eq(held.loops),
                         self.start.eq(held.starts),
                         self.token_add.eq(held.token),
-                        self.finished.eq(held.end),
                         set_layer.eq(held.layer),
                     ]
                     with m.If(held.end):
-                        m.next = "STOPPED"
+                        m.next = "END"
+            # What the instruction before was stopped for has time to be heard of.
+            with m.State("END"):
+                m.d.sync += self.finished.eq(1)
+                m.next = "STOPPED"
             with m.State("STOPPED"):
                 pass
         size = self._count * (INSTRUCTION_BITS // 8)

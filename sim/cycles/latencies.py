@@ -38,8 +38,9 @@ class Latencies:
     BLOCK_SIZES = 4
     #: Giving a token to its being available.
     TOKEN = 2
-    #: All idle to the end of the program, or to an instruction that waits for it.
+    #: All idle to an instruction that waits for it; what END takes more than others.
     IDLE = 2
+    END = 1
     #: A body is taken from its nest, and may begin; what waiting for activations adds.
     BODY = BodyQueue.latency
     BODY_SLOT = 1

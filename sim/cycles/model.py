@@ -97,7 +97,7 @@ class _Model:
                 self._block(block)
             else:
                 self._skip(block, passes * len(plan.parts), plan.row_tiles * len(plan.parts))
-        return max(self._end, self._results.end() + 1 + Latencies.IDLE) + 1
+        return max(self._end, self._results.end() + 1 + Latencies.IDLE) + Latencies.END + 1
 
     def _block(self, block: int) -> None:
         """All rows of a block of tiles."""
