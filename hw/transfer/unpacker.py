@@ -68,7 +68,9 @@ class Unpacker(wiring.Component):
         unit = gcd(cfg.lanes, cfg.bus_width)
         per_slice = cfg.lanes // unit
         per_beat = cfg.bus_width // unit
-        capacity = self.piece // unit + per_beat
+        # A beat is taken whether or not a piece is written in the same cycle, which is known late:
+        # so there is room for one piece more.
+        capacity = 2 * (self.piece // unit) + per_beat
         hold = Signal(capacity * unit, reset_less=True)
         level = Signal(range(capacity + 1), reset_less=True)
 
@@ -131,7 +133,7 @@ class Unpacker(wiring.Component):
         moved = Array([hold[s * cfg.lanes :] for s in range(cfg.slice_group + 1)])[
             Mux(emit, take, 0)
         ]
-        room = kept <= capacity - per_beat
+        room = level <= capacity - per_beat
         accept = Signal()
         position = Signal(range(capacity + 1))
         m.d.comb += [

@@ -127,6 +127,9 @@ class WeightRequester(wiring.Component):
         tiles = Signal(range(cfg.tiles + 1))
         planes_total = Signal(range(cfg.tiles * cfg.planes + 1), reset_less=True)
         lines = Signal(range(2 * (cfg.planes + 1) + 1))  # of a chunk and a group
+        group_lines = Signal(
+            range(cfg.tiles * 2 * (cfg.planes + 1) * cfg.chunks + 1), reset_less=True
+        )
         # Of all the words of a step, over all steps.
         places = Signal(len(planes_total) + EXTENT_BITS, reset_less=True)
         lines_most = (1 << len(groups)) * cfg.tiles * 2 * (cfg.planes + 1) * cfg.chunks
@@ -157,8 +160,12 @@ class WeightRequester(wiring.Component):
             self.command.payload.length.eq(total),
             self.next_address.eq(body.address + (total << cfg.beat_shift)),
         ]
-        # COUNT goes on from here.
-        m.d.sync += [groups.eq(0), counted.eq(body.k)]
+        # COUNT goes on from here; it takes a cycle at least, in which lines of a group are known.
+        m.d.sync += [
+            groups.eq(0),
+            counted.eq(body.k),
+            group_lines.eq(tiles * lines * cfg.chunks),
+        ]
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += planes_total.eq(tiles * layer.planes)
@@ -179,7 +186,7 @@ class WeightRequester(wiring.Component):
             with m.State("MULTIPLY"):
                 m.d.sync += [
                     places.eq(planes_total * body.k),
-                    scale_lines.eq(groups * tiles * lines * cfg.chunks),
+                    scale_lines.eq(groups * group_lines),
                 ]
                 m.next = "SECTIONS"
             with m.State("SECTIONS"):
