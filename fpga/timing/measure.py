@@ -178,8 +178,11 @@ class _NamedPath:
     def as_dict(self, names: Names, target: float, number: int) -> dict[str, Any]:
         path = self.path
         wires = [names.wire(hop.exit) for hop in path.hops]
-        inside = [wire.unit for wire in wires if wire is not None]
-        units = [self.begin.unit, *inside, self.end.unit]
+        inside = [
+            names.unit(hop.exit[0]) or (wire and wire.unit)
+            for hop, wire in zip(path.hops, wires, strict=True)
+        ]
+        units = [self.begin.unit, *filter(None, inside), self.end.unit]
         hops = [
             {
                 "cell": hop.kind,

@@ -98,14 +98,21 @@ class Names:
         routed: dict[str, Any],
         unit_of: Callable[[str], str],
     ) -> None:
-        self._lines = design.verilog.splitlines()
         self._module = design.module
         self._unit_of = unit_of
-        self._inputs = _inputs(design)
+        self._lines, self._inputs = _text(design)
         self._named = named["cells"]
-        self._wires = named["netnames"]
+        # A name that the Verilog begins with a dollar has a backslash before that here.
+        self._wires = {name.removeprefix("\\"): wire for name, wire in named["netnames"].items()}
         self._aliases = self._all_aliases()
         self._mapped = mapped["cells"]
+        self._mapped_wires = mapped["netnames"]
+        self._left: dict[int | None, list[str]] = defaultdict(list)
+        for name, wire in self._mapped_wires.items():
+            if name.startswith(_IN_DESIGN) and not wire.get("hide_name"):
+                several = len(wire["bits"]) > 1
+                for index, bit in enumerate(wire["bits"]):
+                    self._left[bit].append(f"{_own(name)}[{index}]" if several else _own(name))
         self._ports = _ports(mapped["netnames"], named["ports"])
         self._routed = routed["cells"]
         self._nets = {bit: name for name, net in routed["netnames"].items() for bit in net["bits"]}
@@ -127,17 +134,35 @@ class Names:
     def wire(self, pin: Pin) -> Point | None:
         """The signal that an output of a cell drives; None if it has no name."""
         net = self._nets.get(self._routed[pin[0]]["connections"][pin[1]][0], "")
-        name, index = net, 0
-        if _own(name) not in self._wires and (match := re.fullmatch(r"(.*)\[(\d+)\]", net)):
-            name, index = match[1], int(match[2])
-        wire = self._wires.get(_own(name))
-        if wire is None or index >= len(wire["bits"]):
-            return None
-        return self._point(self._best(wire["bits"][index]))
+        bit = self._bit(self._mapped_wires, net)
+        # One of the names that are left after mapping leads to all that there were.
+        for name in self._left.get(bit, ()):
+            found = self._bit(self._wires, name)
+            if found is not None:
+                return self._point(self._best(found))
+        return None
 
-    def _register(self, cell: str) -> Point:
+    def unit(self, cell: str) -> str | None:
+        """The unit whose text a cell stems from; None if that is not known, as of most LUTs."""
+        place = self._place(self._mapped.get(self._whole(cell), {}))
+        return place and self._unit_of(place[0])
+
+    def _bit(self, wires: dict[str, Any], name: str) -> int | None:
+        """Of a wire such as ``word[3]``."""
+        index = 0
+        if name not in wires and (match := re.fullmatch(r"(.*)\[(\d+)\]", name)):
+            name, index = match[1], int(match[2])
+        bits = wires.get(name, {"bits": ()})["bits"]
+        return bits[index] if index < len(bits) else None
+
+    def _whole(self, cell: str) -> str:
+        """The cell that nextpnr has made one of."""
         while cell not in self._mapped and _PART.search(cell):
             cell = _PART.sub("", cell)
+        return cell
+
+    def _register(self, cell: str) -> Point:
+        cell = self._whole(cell)
         own = _own(cell)
         flip_flop = self._named.get(own)
         if self.in_frame(cell):
@@ -205,16 +230,19 @@ class Names:
         ]
         return min(driven, key=rank, default=None)
 
-    def _assigned(self, cell: dict[str, Any]) -> str:
-        """The signal that the text assigns where a flip-flop comes from."""
-        for source in cell["attributes"].get("src", "").split("|"):
+    def _place(self, cell: dict[str, Any]) -> tuple[str, str] | None:
+        """Module and line of the text that a cell stems from."""
+        for source in cell.get("attributes", {}).get("src", "").split("|"):
             match = re.fullmatch(r"design\.v:\d+\.\d+-(\d+)\.\d+", source)
             if match and int(match[1]) <= len(self._lines):
-                line = self._lines[int(match[1]) - 1]
-                found = re.search(r"\\?([^\s\[\]()]+)\s*(?:\[[\d:]+\]\s*)?<=", line)
-                if found:
-                    return found[1]
-        return ""
+                return self._lines[int(match[1]) - 1]
+        return None
+
+    def _assigned(self, cell: dict[str, Any]) -> str:
+        """The signal that the text assigns where a flip-flop comes from."""
+        _, line = self._place(cell) or ("", "")
+        found = re.search(r"\\?([^\s\[\]()]+)\s*(?:\[[\d:]+\]\s*)?<=", line)
+        return found[1] if found else ""
 
     def _ahead(self, bit: int) -> Point:
         """What a register without a name leads to: the nearest signals that have one."""
@@ -277,12 +305,16 @@ def _ports(nets: dict[str, Any], ports: dict[str, Any]) -> dict[int, tuple[str, 
     return found
 
 
-def _inputs(design: Design) -> dict[str, set[str]]:
-    """Module, as it is called in the core, to its inputs."""
-    found: dict[str, set[str]] = {}
-    for text in re.split(r"^(?=module )", design.verilog, flags=re.MULTILINE)[1:]:
-        name = re.match(r"module \\?([^\s(]+)", text)
-        assert name is not None
-        ports = re.findall(r"^\s*input (?:\w+ )?(?:\[[\d:]+\] )?\\?(\S+?) ?;", text, re.MULTILINE)
-        found[design.module if name[1] == design.top else name[1]] = set(ports)
-    return found
+def _text(design: Design) -> tuple[list[tuple[str, str]], dict[str, set[str]]]:
+    """Of each line its module and itself, of each module its inputs; modules as in the core."""
+    lines: list[tuple[str, str]] = []
+    inputs: dict[str, set[str]] = {}
+    module = design.module
+    for line in design.verilog.splitlines():
+        if match := re.match(r"module \\?([^\s(]+)", line):
+            module = design.module if match[1] == design.top else match[1]
+            inputs[module] = set()
+        elif match := re.match(r"\s*input (?:\w+ )?(?:\[[\d:]+\] )?\\?(\S+?) ?;", line):
+            inputs[module].add(match[1])
+        lines.append((module, line))
+    return lines, inputs

@@ -51,6 +51,7 @@ NAMED = {
         "sent": _wire(4),
         "part.given": _wire(4, hdlname="part given"),
         "part.held": _wire(7, 8, hdlname="part held"),
+        "\\$3": _wire(9),
         "$auto$9": _wire(6, hidden=True),
     },
 }
@@ -59,21 +60,33 @@ MAPPED = {
         "$flatten\\dut.$ff$1": _flip_flop(12, 14),
         "$flatten\\dut.$ff$2": _flip_flop(12, 16),
         "dut.part.words$7.0.1": {"type": "TRELLIS_DPR16X4"},
+        "$flatten\\dut.$add": {"attributes": {"src": "design.v:8.1-9.10|/share/map.v:1.1-2.2"}},
         "i0.ff": _flip_flop(11, 12),
         "o1.ff": _flip_flop(15, 18),
     },
-    "netnames": {"dut.a": _wire(12), "dut.y": _wire(14, 15), "inputs": _wire(12)},
+    "netnames": {
+        "dut.a": _wire(12),
+        "dut.y": _wire(14, 15),
+        "inputs": _wire(12),
+        # Of the names of a wire one is left, and nextpnr takes one, be it of the frame.
+        "dut.part.given": _wire(14),
+        "dut.part.held": _wire(17, 18),
+        "dut.$3": _wire(19),
+        "outputs": _wire(14, 15, 18),
+    },
 }
 ROUTED = {
     "cells": {
         "lut": {"connections": {"F": [21]}},
         "other": {"connections": {"F": [22]}},
-        "new": {"connections": {"F": [23]}},
+        "sum": {"connections": {"F": [23]}},
+        "new": {"connections": {"F": [24]}},
     },
     "netnames": {
-        "dut.part.given": _wire(21),
+        "outputs[0]": _wire(21),
         "dut.part.held[1]": _wire(22),
-        "$nextpnr$1": _wire(23),
+        "dut.$3": _wire(23),
+        "$nextpnr$1": _wire(24),
     },
 }
 
@@ -123,4 +136,11 @@ def test_wires_have_names_unless_nextpnr_made_them(names: Names) -> None:
     given, held = names.wire(("lut", "F")), names.wire(("other", "F"))
     assert given is not None and given.text == "engine.unit.sent"
     assert held is not None and held.text == "engine.unit.part.held[1]"
+    sum_ = names.wire(("sum", "F"))
+    assert sum_ is not None and sum_.text == "engine.unit.$3"
     assert names.wire(("new", "F")) is None
+
+
+def test_a_carry_cell_belongs_to_the_unit_whose_text_it_stems_from(names: Names) -> None:
+    assert names.unit("$flatten\\dut.$add$CCU2_COMB1") == "part"
+    assert names.unit("$flatten\\dut.$lut") is None
