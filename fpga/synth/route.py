@@ -75,8 +75,8 @@ class RouteOptions:
     router
         One of `ROUTERS`.
     frequency
-        MHz that the placer and the router work towards; None: those of nextpnr, 12 MHz. More than
-        that may be reached, and less.
+        MHz that nextpnr is told; None: its own 12. Its version 0.11 weighs paths by their share of
+        the longest one, and reaches the same whatever it is told.
     dsp
         Let multipliers become DSP blocks.
 

@@ -11,7 +11,7 @@ from lutcore.sw.base.options import JOBS, Jobs, Scheduler
 
 __all__ = ["TimingError", "timing"]
 
-#: MHz that is worked towards if none is asked for.
+#: MHz by which slack is counted if none is asked for.
 USUAL_MHZ = 100.0
 
 
@@ -46,8 +46,8 @@ def timing(
         float | None,
         typer.Option(
             metavar="MHZ",
-            help="What must be reached, or the exit status is 1; place and route work towards it. "
-            f"Default: work towards {USUAL_MHZ:g}, take what comes.",
+            help="What must be reached, or the exit status is 1. Default: nothing must; slack is "
+            f"counted at {USUAL_MHZ:g}.",
         ),
     ] = None,
     json_file: Annotated[
