@@ -95,8 +95,8 @@ def _grid(title: str | None = None) -> Table:
 
 
 def _seeds(result: Result) -> str:
-    grid = _grid()
-    for name in ("seed", "Fmax, MHz", *(f"{kind}, ns" for kind in KINDS)):
+    grid = _grid("Clock, the longest path of each kind in ns, cells")
+    for name in ("seed", "Fmax, MHz", *KINDS):
         grid.add_column(name, justify="right")
     for name in ("COMB", "FF", "RAMW", "DP16KD", "MULT18X18D", "place, s", "route, s"):
         grid.add_column(name, justify="right")
@@ -141,8 +141,7 @@ def _units(run: dict[str, Any], frequency: float) -> str:
     grid.add_column("unit")
     for name in ("inputs", *(f"{name} ns" for name in BINS), "longest, ns", "slack, ns"):
         grid.add_column(name, justify="right")
-    for name in ("missed (█), up to 2.5 (▓), 5 (▒), more (░)",):
-        grid.add_column(name)
+    grid.add_column("█ missed ▓ to 2.5 ▒ to 5 ░ more", no_wrap=True)
     most = max((unit["endpoints"] for unit in run["units"].values()), default=1)
     by_slack = sorted(run["units"].items(), key=lambda u: (u[1]["worst_slack_ns"], u[0]))
     for name, unit in by_slack:
