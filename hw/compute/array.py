@@ -206,7 +206,19 @@ class ArrayUnit(wiring.Component):
             lanes.weights.eq(self.buffer.data[: cfg.weight_bits]),
         ]
 
-        # Finished tiles, in the order in which the scale unit takes them.
+        self._finish(m, platform)
+        with m.If(self.issue):
+            m.d.comb += self.state.eq(State.BUSY)
+        with m.Elif(self.i.valid & has_slot & has_word):
+            m.d.comb += self.state.eq(State.WAIT_OUT)
+        with m.Elif(self.expecting | self.i.valid):
+            m.d.comb += self.state.eq(State.WAIT_IN)
+        m.d.comb += self.active.eq(self.i.valid | valid | (credit != cfg.tiles))
+        return m
+
+    def _finish(self, m: Module, platform: object) -> None:
+        """Finished tiles, in the order in which the scale unit takes them."""
+        cfg, lanes = self.config, self.lanes
         head = Signal(range(max(2, cfg.tiles)))
         tail = Signal(range(max(2, cfg.tiles)))
         level = Signal(range(cfg.tiles + 1))
@@ -226,12 +238,3 @@ class ArrayUnit(wiring.Component):
         with m.If(self.o_pop):
             m.d.sync += head.eq(Mux(head == cfg.tiles - 1, 0, head + 1))
         m.d.sync += level.eq(level + lanes.o_write - self.o_pop)
-
-        with m.If(self.issue):
-            m.d.comb += self.state.eq(State.BUSY)
-        with m.Elif(self.i.valid & has_slot & has_word):
-            m.d.comb += self.state.eq(State.WAIT_OUT)
-        with m.Elif(self.expecting | self.i.valid):
-            m.d.comb += self.state.eq(State.WAIT_IN)
-        m.d.comb += self.active.eq(self.i.valid | valid | (credit != cfg.tiles))
-        return m

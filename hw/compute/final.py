@@ -1,6 +1,6 @@
 """FINAL: complete sums to float32."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -51,6 +51,8 @@ class FinalUnit(wiring.Component):
         self.config = config
         self.bias_width = max(config.bus_width, 32 * config.final_lanes)
         self.bias_slot_words = max(2, config.bias_words * 32 // self.bias_width)
+        #: Groups of F biases in a word of their buffer.
+        self.bias_items = self.bias_width // (32 * config.final_lanes)
         self.sum_address = (config.sum_words - 1).bit_length()
         super().__init__(
             {
@@ -94,7 +96,7 @@ class FinalUnit(wiring.Component):
         m.d.comb += following.eq(tile_base + words)
         word = Signal(self.sum_address, reset_less=True)
         b_slot = Signal(reset_less=True)
-        bias_items = self.bias_width // (32 * cfg.final_lanes)
+        bias_items = self.bias_items
         bias_item = Signal(range(cfg.bias_words // cfg.final_lanes + 1), reset_less=True)
         scales = Signal(data.ArrayLayout(32, cfg.rows), reset_less=True)
 
@@ -204,11 +206,41 @@ class FinalUnit(wiring.Component):
                                 m.next = "IDLE"
                             with m.Else():
                                 m.next = "ROW_TILE"
+        valid = self._round(
+            m,
+            en,
+            issue,
+            ends=Cat(row_end, tile_end),
+            part=part,
+            item=bias_item[: (bias_items - 1).bit_length()],
+            scale=scales[row],
+        )
+        in_flight = Signal(range(64))
+        m.d.sync += in_flight.eq(in_flight + issue - (self.o.valid & self.o.ready))
+        m.d.comb += [
+            self.o.valid.eq(valid),
+            en.eq(~self.o.valid | self.o.ready),
+            self.active.eq(self.i.valid | (in_flight != 0)),
+        ]
+        with m.If(issue):
+            m.d.comb += self.state.eq(State.BUSY)
+        with m.Elif(self.o.valid & ~self.o.ready):
+            m.d.comb += self.state.eq(State.WAIT_OUT)
+        with m.Elif(self.i.valid & ~busy):
+            m.d.comb += self.state.eq(State.WAIT_IN)
+        return m
+
+    def _round(
+        self, m: Module, en: Signal, issue: Signal, *, ends: Value, part: Signal, item: Value,
+        scale: Value,
+    ) -> Value:  # fmt: skip
+        """The pipeline behind the read of sums and bias; whether a result is at its end."""
+        cfg, layer = self.config, self.layer
         # Cycle 1: sums and bias arrive; everything behind moves with `en`.
         valid_1 = Signal()
         ends_1 = Signal(2, reset_less=True)
         part_1 = Signal.like(part, reset_less=True)
-        item_1 = Signal(range(max(2, bias_items)), reset_less=True)
+        item_1 = Signal(range(max(2, self.bias_items)), reset_less=True)
         scale_1 = Signal(32, reset_less=True)
         last_1 = Signal()
         # The slot is free only when its last word has left the read port, which is SCALE's too.
@@ -217,10 +249,10 @@ class FinalUnit(wiring.Component):
             m.d.sync += [
                 last_1.eq(self.i.ready),
                 valid_1.eq(issue),
-                ends_1.eq(Cat(row_end, tile_end)),
+                ends_1.eq(ends),
                 part_1.eq(part),
-                item_1.eq(bias_item[: (bias_items - 1).bit_length()]),
-                scale_1.eq(scales[row]),
+                item_1.eq(item),
+                scale_1.eq(scale),
             ]
         sums = self.sum_data.as_value().word_select(part_1, cfg.final_lanes * cfg.sum_width)
         biases = self.bias.data.word_select(item_1, 32 * cfg.final_lanes)
@@ -257,17 +289,4 @@ class FinalUnit(wiring.Component):
             lanes[0].i_tag.eq(ends_2),
             Cat(self.o_row_end, self.o_tile_end).eq(lanes[0].o_tag),
         ]
-        in_flight = Signal(range(64))
-        m.d.sync += in_flight.eq(in_flight + issue - (self.o.valid & self.o.ready))
-        m.d.comb += [
-            self.o.valid.eq(lanes[0].o_valid),
-            en.eq(~self.o.valid | self.o.ready),
-            self.active.eq(self.i.valid | (in_flight != 0)),
-        ]
-        with m.If(issue):
-            m.d.comb += self.state.eq(State.BUSY)
-        with m.Elif(self.o.valid & ~self.o.ready):
-            m.d.comb += self.state.eq(State.WAIT_OUT)
-        with m.Elif(self.i.valid & ~busy):
-            m.d.comb += self.state.eq(State.WAIT_IN)
-        return m
+        return lanes[0].o_valid
