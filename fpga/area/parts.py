@@ -134,8 +134,8 @@ UNITS: dict[str, Unit] = {
     "lookup": Unit(LookupTable, f"rows lanes {_TABLES}"),
     "table": Unit(
         TableUnit,
-        "rows lanes depth group activation table_form ternary bus_width tiles run x_words "
-        "sum_words scale_lanes",
+        "rows lanes depth group activation planes table_form ternary bus_width tiles run x_words "
+        "weight_words sum_words scale_lanes",
     ),
     "scale": Unit(
         ScaleUnit,

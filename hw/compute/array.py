@@ -35,6 +35,9 @@ class ArrayUnit(wiring.Component):
         Cycles from the issue of a tile's last word to its sums at ``o_sums``, if no others are
         before them.
 
+    settles
+        Cycles that the layer registers stand before the first set; an MMA takes longer.
+
     Members
     -------
     layer, start
@@ -52,6 +55,8 @@ class ArrayUnit(wiring.Component):
     expecting
         TABLE is at work on an instruction, so that having nothing to do is waiting.
     """
+
+    settles = 3
 
     def __init__(self, config: CoreConfig) -> None:
         self.config = config

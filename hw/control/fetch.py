@@ -286,7 +286,7 @@ class Fetch(wiring.Component):
             with m.State("DISPATCH"):
                 m.d.comb += self.state.eq(State.WAIT_OUT)
                 with m.If(go):
-                    m.d.comb += [self.state.eq(State.BUSY), loads.eq(1)]
+                    m.d.comb += [self.state.eq(State.BUSY), loads.eq(~held.end)]
                     m.d.sync += [
                         self.loop_valid.eq(held.loops),
                         self.start.eq(held.starts),

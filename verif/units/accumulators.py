@@ -206,6 +206,7 @@ class ArrayBench(UnitBench):
         await self.edge
         self["start"].set(0)
         self["expecting"].set(1)
+        await self.cycles(ArrayUnit.settles)
         for table_set in self.job.sets:
             bank = self.bank
             while not self.free[bank]:

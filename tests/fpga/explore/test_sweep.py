@@ -369,9 +369,10 @@ def test_parts_of_a_core_add_up_where_units_are_linear(monkeypatch):
     ("units", "config"),
     [
         (UNITS, CoreConfig(rows=3, lanes=24, group=3, depth=2, planes=3, activation="int16",
-                           bus_width=64, table_form="full", scale_lanes=8, sum_words=64, tiles=6)),
+                           bus_width=64, table_form="full", scale_lanes=8, sum_words=64, tiles=6,
+                           scale_words=1024)),
         (("lookup", "array", "table"), CoreConfig(rows=1, lanes=16, group=5, depth=2, ternary=True,
-                                                  scale_lanes=2, sum_words=64)),
+                                                  scale_lanes=2, sum_words=64, scale_words=1024)),
     ],
     ids=["full", "ternary"],
 )  # fmt: skip
