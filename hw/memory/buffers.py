@@ -168,18 +168,18 @@ class BufferReader(wiring.Component):
         def complete(of_slot: Value, of_word: Value) -> Value:
             return (self.port.writer_slot != of_slot) | (self.port.writer_count > of_word)
 
-        this, following, sought = (
-            Signal(name=name, reset_less=True) for name in ("this", "following", "sought")
+        current, following, sought = (
+            Signal(name=name, reset_less=True) for name in ("current", "following", "sought")
         )
         wrapped, seeks = (Signal(name=name, reset_less=True) for name in ("wrapped", "seeks"))
         m.d.sync += [
-            this.eq(complete(slot, word)),
+            current.eq(complete(slot, word)),
             following.eq(complete(slot, word + 1)),
             sought.eq(complete(self.seek_slot, self.seek_word)),
             wrapped.eq(self.issue & wraps),
             seeks.eq(self.seek & (self.issue | ~self.request)),
         ]
-        available = Mux(seeks, sought, Mux(wrapped, following, this))
+        available = Mux(seeks, sought, Mux(wrapped, following, current))
 
         # The memory's output, and the item behind a register. No resets: the unit takes what it
         # finds before a program can begin.

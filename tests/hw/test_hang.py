@@ -26,7 +26,7 @@ def test_a_reader_is_owed_address_and_beats() -> None:
     async def testbench(ctx):
         bus = dut.bus
         assert watch(ctx, dut) == (0, 0)
-        await put(ctx, dut.commands[0], {"address": 0x100, "beats": 2})
+        await put(ctx, dut.commands[0], {"address": 0x100, "beats": 3})
         await ctx.tick().repeat(3)
         assert ctx.get(bus.arvalid)
         assert watch(ctx, dut) == (1, 0)  # AR is not taken
@@ -39,11 +39,13 @@ def test_a_reader_is_owed_address_and_beats() -> None:
         ctx.set(bus.rvalid, 1)
         assert watch(ctx, dut) == (0, 1)
         await ctx.tick()
-        # The client does not take the first beat, so the second is not taken from the bus.
+        # The client does not take the first beat, so the third is not taken from the bus.
+        assert watch(ctx, dut) == (0, 1)
         await ctx.tick().repeat(3)
         assert watch(ctx, dut) == (0, 0)
         ctx.set(bus.rlast, 1)
         ctx.set(dut.responses[0].ready, 1)
+        await ctx.tick()
         assert watch(ctx, dut) == (0, 1)
         await ctx.tick()
         ctx.set(bus.rvalid, 0)
